@@ -1,0 +1,179 @@
+//! Every setting of every service. `defaults.toml` beside this crate says what each means and its default.
+
+mod duration;
+mod fleet;
+mod load;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use gatewayzen_core::State;
+use secrecy::SecretString;
+use serde::Deserialize;
+
+pub use fleet::{ConnectVia, Ec2, Gatewayd, GatewaydCommands, Hosts, Ssh, Wallet, WalletKeyType};
+pub use load::{ConfigError, DEFAULTS, load};
+
+/// All settings, of all services: one file serves a whole deployment.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The database.
+    pub postgres: Postgres,
+    /// The queues.
+    pub redis: Redis,
+    /// The keys that seal secrets.
+    pub secrets: Secrets,
+    /// Logs and traces.
+    pub telemetry: Telemetry,
+    /// The health endpoint.
+    pub health: Health,
+    /// What all workers share.
+    pub worker: Worker,
+    /// How long a row may stay in a state.
+    pub deadlines: Deadlines,
+    /// The dispatcher.
+    pub dispatcher: Dispatcher,
+    /// Launching machines.
+    pub ec2: Ec2,
+    /// Reaching machines.
+    pub hosts: Hosts,
+    /// Logging in to them.
+    pub ssh: Ssh,
+    /// gatewayd on them.
+    pub gatewayd: Gatewayd,
+    /// Cold wallets.
+    pub wallet: Wallet,
+}
+
+/// Where the rows are.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "defaults.toml documents each key")]
+pub struct Postgres {
+    pub url: SecretString,
+    pub max_connections: u32,
+    #[serde(deserialize_with = "duration::read")]
+    pub acquire_timeout: Duration,
+}
+
+/// Where the queues are.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "defaults.toml documents each key")]
+pub struct Redis {
+    pub url: SecretString,
+    pub namespace: String,
+}
+
+/// Where the sealing keys are.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "defaults.toml documents each key")]
+pub struct Secrets {
+    pub key_file: String,
+    pub keys: SecretString,
+}
+
+/// Logs and traces.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "defaults.toml documents each key")]
+pub struct Telemetry {
+    pub log_format: LogFormat,
+    pub log: String,
+    pub otlp_endpoint: String,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// The health endpoint.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "defaults.toml documents each key")]
+pub struct Health {
+    pub listen: String,
+}
+
+/// What all workers share.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "defaults.toml documents each key")]
+pub struct Worker {
+    pub queues: Vec<String>,
+    pub slots: usize,
+    #[serde(deserialize_with = "duration::read")]
+    pub lease: Duration,
+    #[serde(deserialize_with = "duration::read")]
+    pub look_again: Duration,
+    pub max_attempts: u32,
+    #[serde(deserialize_with = "duration::read")]
+    pub backoff_first: Duration,
+    #[serde(deserialize_with = "duration::read")]
+    pub backoff_longest: Duration,
+    #[serde(deserialize_with = "duration::read")]
+    pub pause: Duration,
+    #[serde(deserialize_with = "duration::read")]
+    pub step_timeout: Duration,
+    #[serde(deserialize_with = "duration::read")]
+    pub drain: Duration,
+}
+
+/// How long a row may stay in each working state.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "one for each working state")]
+pub struct Deadlines {
+    #[serde(deserialize_with = "duration::read")]
+    pub instance: Duration,
+    #[serde(deserialize_with = "duration::read")]
+    pub key: Duration,
+    #[serde(deserialize_with = "duration::read")]
+    pub start: Duration,
+    #[serde(deserialize_with = "duration::read")]
+    pub wallet: Duration,
+    #[serde(deserialize_with = "duration::read")]
+    pub stop: Duration,
+    #[serde(deserialize_with = "duration::read")]
+    pub update: Duration,
+    #[serde(deserialize_with = "duration::read")]
+    pub terminate: Duration,
+}
+
+impl Deadlines {
+    /// The deadline of a state; `None` for an idle one.
+    pub fn of(&self, state: State) -> Option<Duration> {
+        match state {
+            State::Instance => Some(self.instance),
+            State::Key => Some(self.key),
+            State::Start => Some(self.start),
+            State::Wallet => Some(self.wallet),
+            State::Stop => Some(self.stop),
+            State::Update => Some(self.update),
+            State::Terminate => Some(self.terminate),
+            State::New | State::Live | State::Stopped | State::Terminated => None,
+        }
+    }
+
+    /// All of them.
+    pub fn all(&self) -> BTreeMap<State, Duration> {
+        State::ALL.into_iter().filter_map(|state| Some((state, self.of(state)?))).collect()
+    }
+}
+
+/// The dispatcher.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "defaults.toml documents each key")]
+pub struct Dispatcher {
+    #[serde(deserialize_with = "duration::read")]
+    pub period: Duration,
+    pub batch: u32,
+}

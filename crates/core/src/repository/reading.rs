@@ -1,0 +1,269 @@
+//! Reading rows, and claiming those that are due.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use sqlx::Row as _;
+use sqlx::postgres::PgRow;
+use time::OffsetDateTime;
+
+use super::{Repository, RepositoryError, Result, interval};
+use crate::state::State;
+
+/// One row of `gatewayds`. The columns' meaning stands in `migrations/0003_gatewayds.sql`.
+#[derive(Debug, Clone)]
+#[allow(missing_docs, reason = "each field is the column of that name")]
+pub struct Gatewayd {
+    pub id: i64,
+    pub name: String,
+    pub state: State,
+    pub release: Option<String>,
+    pub ami: Option<String>,
+    pub instance_type: Option<String>,
+    pub owner_id: Option<String>,
+    pub traceparent: Option<String>,
+    pub hold: Option<String>,
+    pub held_since: Option<OffsetDateTime>,
+    pub generation: i64,
+    pub since: OffsetDateTime,
+    pub clock_started_at: OffsetDateTime,
+    pub public_address: Option<String>,
+    pub private_address: Option<String>,
+    pub instance_id: Option<String>,
+    pub ripple_address: Option<String>,
+    pub release_in_place: Option<String>,
+    pub commit_in_place: Option<String>,
+    pub host_key_fingerprint: Option<String>,
+    pub tls_fingerprint: Option<String>,
+    pub attempts: i32,
+    pub next_try_at: Option<OffsetDateTime>,
+    pub waiting_for: Option<String>,
+    pub last_error: Option<String>,
+    pub last_error_at: Option<OffsetDateTime>,
+    pub fault: Option<String>,
+    pub unblock: Option<String>,
+    pub lease_owner: Option<String>,
+    pub lease_taken_at: Option<OffsetDateTime>,
+    pub lease_until: Option<OffsetDateTime>,
+    pub created_at: OffsetDateTime,
+    /// Postgres's clock when the row was read: compare the other times with this one.
+    pub read_at: OffsetDateTime,
+}
+
+const COLUMNS: &str = "id, name, state, release, ami, instance_type, owner_id, traceparent, hold, held_since, generation, \
+    since, clock_started_at, public_address, private_address, instance_id, ripple_address, release_in_place, \
+    commit_in_place, host_key_fingerprint, tls_fingerprint, attempts, next_try_at, waiting_for, last_error, \
+    last_error_at, fault, unblock, lease_owner, lease_taken_at, lease_until, created_at, clock_timestamp() AS read_at";
+
+fn gatewayd(row: &PgRow) -> Result<Gatewayd> {
+    let id: i64 = row.try_get("id")?;
+    Ok(Gatewayd {
+        id,
+        name: row.try_get("name")?,
+        state: state(id, row.try_get("state")?)?,
+        release: row.try_get("release")?,
+        ami: row.try_get("ami")?,
+        instance_type: row.try_get("instance_type")?,
+        owner_id: row.try_get("owner_id")?,
+        traceparent: row.try_get("traceparent")?,
+        hold: row.try_get("hold")?,
+        held_since: row.try_get("held_since")?,
+        generation: row.try_get("generation")?,
+        since: row.try_get("since")?,
+        clock_started_at: row.try_get("clock_started_at")?,
+        public_address: row.try_get("public_address")?,
+        private_address: row.try_get("private_address")?,
+        instance_id: row.try_get("instance_id")?,
+        ripple_address: row.try_get("ripple_address")?,
+        release_in_place: row.try_get("release_in_place")?,
+        commit_in_place: row.try_get("commit_in_place")?,
+        host_key_fingerprint: row.try_get("host_key_fingerprint")?,
+        tls_fingerprint: row.try_get("tls_fingerprint")?,
+        attempts: row.try_get("attempts")?,
+        next_try_at: row.try_get("next_try_at")?,
+        waiting_for: row.try_get("waiting_for")?,
+        last_error: row.try_get("last_error")?,
+        last_error_at: row.try_get("last_error_at")?,
+        fault: row.try_get("fault")?,
+        unblock: row.try_get("unblock")?,
+        lease_owner: row.try_get("lease_owner")?,
+        lease_taken_at: row.try_get("lease_taken_at")?,
+        lease_until: row.try_get("lease_until")?,
+        created_at: row.try_get("created_at")?,
+        read_at: row.try_get("read_at")?,
+    })
+}
+
+fn state(id: i64, text: &str) -> Result<State> {
+    text.parse()
+        .map_err(|_| RepositoryError::Strange { id, what: format!("the state `{text}`") })
+}
+
+/// One entry of a gatewayd's history.
+#[derive(Debug, Clone, sqlx::FromRow)]
+#[allow(missing_docs, reason = "each field is the column of that name")]
+pub struct HistoryEntry {
+    pub at: OffsetDateTime,
+    pub event: String,
+    pub from_state: Option<String>,
+    pub to_state: String,
+    pub generation: i64,
+    pub by: String,
+    pub why: Option<String>,
+}
+
+/// Which rows to list.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Only rows in one of these states; empty: all.
+    pub states: Vec<State>,
+    /// Only rows of this owner.
+    pub owner_id: Option<String>,
+    /// Only rows with a fault.
+    pub faulty: bool,
+    /// Only rows on hold.
+    pub held: bool,
+    /// Only these names; empty: all.
+    pub names: Vec<String>,
+    /// At most so many, by name; `None`: all.
+    pub limit: Option<i64>,
+}
+
+/// How many rows stand in a state.
+#[derive(Debug, Clone)]
+pub struct StateCount {
+    /// The state.
+    pub state: State,
+    /// Rows in it.
+    pub rows: i64,
+    /// Of those, with a fault.
+    pub faulty: i64,
+}
+
+/// A row whose step is due.
+#[derive(Debug, Clone)]
+pub struct DueJob {
+    /// `gatewayds.id`.
+    pub id: i64,
+    /// The row's state.
+    pub state: State,
+    /// The row's generation.
+    pub generation: i64,
+    /// The walk's trace context.
+    pub traceparent: Option<String>,
+}
+
+impl Repository {
+    /// A row by its id.
+    pub async fn gatewayd(&self, id: i64) -> Result<Option<Gatewayd>> {
+        let sql = format!("SELECT {COLUMNS} FROM gatewayds WHERE id = $1");
+        let row = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(id).fetch_optional(&self.pool).await?;
+        row.as_ref().map(gatewayd).transpose()
+    }
+
+    /// A row by its name.
+    pub async fn gatewayd_named(&self, name: &str) -> Result<Option<Gatewayd>> {
+        let sql = format!("SELECT {COLUMNS} FROM gatewayds WHERE name = $1");
+        let row = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(name).fetch_optional(&self.pool).await?;
+        row.as_ref().map(gatewayd).transpose()
+    }
+
+    /// Rows, by name.
+    pub async fn gatewayds(&self, filter: &Filter) -> Result<Vec<Gatewayd>> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM gatewayds
+             WHERE (cardinality($1::text[]) = 0 OR state = ANY ($1))
+               AND ($2::text IS NULL OR owner_id = $2)
+               AND (NOT $3 OR fault IS NOT NULL)
+               AND (NOT $4 OR hold IS NOT NULL)
+               AND (cardinality($5::text[]) = 0 OR name = ANY ($5))
+             ORDER BY name LIMIT $6"
+        );
+        let states: Vec<&str> = filter.states.iter().map(|s| s.name()).collect();
+        let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(states)
+            .bind(&filter.owner_id)
+            .bind(filter.faulty)
+            .bind(filter.held)
+            .bind(&filter.names)
+            .bind(filter.limit)
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter().map(gatewayd).collect()
+    }
+
+    /// A gatewayd's history, oldest first.
+    pub async fn history(&self, id: i64) -> Result<Vec<HistoryEntry>> {
+        Ok(sqlx::query_as(
+            "SELECT at, event, from_state, to_state, generation, by, why
+             FROM gatewayd_history WHERE gatewayd_id = $1 ORDER BY id",
+        )
+        .bind(id)
+        .fetch_all(&self.pool)
+        .await?)
+    }
+
+    /// Rows by state, of all states that have any.
+    pub async fn counts(&self) -> Result<Vec<StateCount>> {
+        let rows: Vec<(String, i64, i64)> = sqlx::query_as(
+            "SELECT g.state, count(*), count(g.fault) FROM gatewayds g JOIN states s ON s.name = g.state
+             GROUP BY g.state, s.place ORDER BY s.place",
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter()
+            .map(|(name, rows, faulty)| Ok(StateCount { state: state(0, &name)?, rows, faulty }))
+            .collect()
+    }
+
+    /// Claims rows that are due, at most `batch`, and has them looked at again after `look_again`, should their
+    /// jobs be lost. Any number of callers may claim at once.
+    pub async fn claim_due(&self, batch: u32, look_again: Duration) -> Result<Vec<DueJob>> {
+        let rows: Vec<(i64, String, i64, Option<String>)> = sqlx::query_as("SELECT * FROM claim_due($1, $2)")
+            .bind(i32::try_from(batch).unwrap_or(i32::MAX))
+            .bind(interval(look_again))
+            .fetch_all(&self.pool)
+            .await?;
+        rows.into_iter()
+            .map(|(id, name, generation, traceparent)| {
+                Ok(DueJob { id, state: state(id, &name)?, generation, traceparent })
+            })
+            .collect()
+    }
+
+    /// How long until the next row is due; `None` when none is waiting.
+    pub async fn until_next_due(&self) -> Result<Option<Duration>> {
+        let seconds: Option<f64> = sqlx::query_scalar(
+            "SELECT extract(epoch FROM min(due_at) - clock_timestamp())::float8 FROM gatewayds
+             WHERE due_at IS NOT NULL AND fault IS NULL AND hold IS NULL",
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(seconds.map(|s| Duration::from_secs_f64(s.max(0.0))))
+    }
+
+    /// Parks rows that are past their state's deadline and in no worker's hand. Returns their names for the log:
+    /// id, state and fault.
+    pub async fn park_overdue(&self, deadlines: &BTreeMap<State, Duration>, by: &str) -> Result<Vec<(i64, String, String)>> {
+        let seconds: BTreeMap<&str, f64> = deadlines.iter().map(|(s, d)| (s.name(), d.as_secs_f64())).collect();
+        Ok(sqlx::query_as("SELECT * FROM park_overdue($1, $2)")
+            .bind(sqlx::types::Json(seconds))
+            .bind(by)
+            .fetch_all(&self.pool)
+            .await?)
+    }
+
+    /// The state machine as the database has it: from, to, who.
+    pub async fn transitions(&self) -> Result<Vec<(String, String, String)>> {
+        Ok(sqlx::query_as("SELECT from_state, to_state, made_by FROM transitions")
+            .fetch_all(&self.pool)
+            .await?)
+    }
+
+    /// The states as the database has them: name, step, worker.
+    pub async fn states(&self) -> Result<Vec<(String, Option<String>, Option<String>)>> {
+        Ok(sqlx::query_as("SELECT name, step, worker FROM states ORDER BY place")
+            .fetch_all(&self.pool)
+            .await?)
+    }
+}

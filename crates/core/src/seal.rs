@@ -1,0 +1,581 @@
+//! Secrets at rest: XChaCha20-Poly1305 under a ring of keys.
+//!
+//! A sealed blob is `version (1) | length of key id (1) | key id | nonce (24) | ciphertext and tag (16)`.
+//! Version, key id and the blob's place (table, column, row) are authenticated with it, so a blob that
+//! was moved to another row, or whose key id was swapped, does not open.
+//!
+//! A key ring is text: one key per line (or separated by commas), `KEYID:KEY`, the key being 32 bytes in
+//! standard base64. Empty lines and lines that begin with `#` are skipped. The first key seals; all of
+//! them open. A key is rotated by putting a new one first, sealing everything again, and then dropping the
+//! old one.
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use chacha20poly1305::aead::{AeadInOut as _, KeyInit as _};
+use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
+use zeroize::Zeroizing;
+
+const VERSION: u8 = 1;
+const KEY_BYTES: usize = 32;
+const NONCE_BYTES: usize = 24;
+const TAG_BYTES: usize = 16;
+
+/// The longest key id. Shorter than a key in base64 (44), so that a key pasted where an id belongs is
+/// refused before an error could print it.
+const KEY_ID_MAX: usize = 32;
+
+/// Bytes that must not be shown. They are overwritten when dropped, and no `Debug` or `Display` prints them.
+#[derive(Clone)]
+pub struct SecretBytes(Zeroizing<Vec<u8>>);
+
+impl SecretBytes {
+    /// The bytes themselves. Every call of this is a place where a secret could leak: keep them few.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The bytes as text.
+    ///
+    /// # Errors
+    /// They are not UTF-8. The error holds positions only, none of the bytes.
+    pub fn expose_str(&self) -> Result<&str, std::str::Utf8Error> {
+        std::str::from_utf8(&self.0)
+    }
+}
+
+impl From<Vec<u8>> for SecretBytes {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+}
+
+impl From<String> for SecretBytes {
+    fn from(text: String) -> Self {
+        text.into_bytes().into()
+    }
+}
+
+impl From<&str> for SecretBytes {
+    fn from(text: &str) -> Self {
+        text.as_bytes().to_vec().into()
+    }
+}
+
+impl fmt::Debug for SecretBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretBytes(hidden)")
+    }
+}
+
+/// Where a sealed blob is stored. It opens there and nowhere else.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// Table of the database.
+    pub table: &'a str,
+    /// Column of that table.
+    pub column: &'a str,
+    /// Primary key of the row, as text.
+    pub row: &'a str,
+}
+
+impl<'a> Place<'a> {
+    /// Where gatewayd's API key is kept. `row` is the gatewayd's id.
+    #[must_use]
+    pub fn api_key(row: &'a str) -> Self {
+        Self {
+            table: "api_keys",
+            column: "sealed",
+            row,
+        }
+    }
+
+    /// Where a wallet's seed is kept. `row` is the gatewayd's id, a slash, and the version: `42/1`.
+    #[must_use]
+    pub fn wallet_seed(row: &'a str) -> Self {
+        Self {
+            table: "wallet_seeds",
+            column: "sealed",
+            row,
+        }
+    }
+
+    /// Where the user data of a launch is kept. `row` is the launch attempt's id.
+    #[must_use]
+    pub fn launch_user_data(row: &'a str) -> Self {
+        Self {
+            table: "launch_attempts",
+            column: "sealed_user_data",
+            row,
+        }
+    }
+}
+
+/// Why a key ring cannot be read. No variant holds key material.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyRingError {
+    /// There is no key in the text.
+    #[error(
+        "the key ring has no key: make a first one and put it there as KEYID:KEY, KEY being 32 random bytes in base64"
+    )]
+    Empty,
+    /// An entry has no colon. The entry is not shown, since it may be a bare key.
+    #[error("entry {entry} of the key ring is not KEYID:KEY (there is no colon in it)")]
+    NoKeyId {
+        /// Which entry, counted from 1.
+        entry: usize,
+    },
+    /// A key id has a character that is not allowed, or is empty or too long.
+    #[error(
+        "entry {entry} of the key ring: a key id is 1 to {KEY_ID_MAX} of the characters a-z, A-Z, 0-9, '.', '_' and '-'"
+    )]
+    BadKeyId {
+        /// Which entry, counted from 1.
+        entry: usize,
+    },
+    /// A key is not 32 bytes of base64.
+    #[error(
+        "key \"{id}\" of the key ring is not 32 bytes in standard base64 (44 characters, the last of them '=')"
+    )]
+    BadKey {
+        /// Its id.
+        id: String,
+    },
+    /// Two keys share one id.
+    #[error("key \"{id}\" is in the key ring twice: give every key an id of its own")]
+    Twice {
+        /// The id.
+        id: String,
+    },
+    /// A new key could not be made.
+    #[error(transparent)]
+    NoRandomness(#[from] NoRandomness),
+}
+
+/// The operating system gave no random bytes, so nothing was sealed or made.
+#[derive(Debug, thiserror::Error)]
+#[error("the operating system gave no random bytes: {0}")]
+pub struct NoRandomness(#[from] getrandom::Error);
+
+/// Why a secret was not sealed. Nothing of it may be stored then.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SealError {
+    /// There is no nonce.
+    #[error(transparent)]
+    NoRandomness(#[from] NoRandomness),
+    /// The cipher refused, which it does only for secrets beyond 256 GiB.
+    #[error("the secret is too long to be sealed")]
+    TooLong,
+}
+
+/// Why a sealed blob does not open.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The key that sealed the blob is not in the ring.
+    #[error(
+        "it was sealed with key \"{id}\", which is not in the key ring (it has: {known}): put that key back into the ring"
+    )]
+    UnknownKey {
+        /// Id of the missing key.
+        id: String,
+        /// Ids of the keys that are there, separated by commas.
+        known: String,
+    },
+    /// The blob was changed, or belongs to another place, or the key is another one under the same id.
+    #[error(
+        "the sealed value in {table}.{column} of row {row} does not open with key \"{id}\": it was changed, moved from another row, or sealed with another key of the same id"
+    )]
+    Tampered {
+        /// Table where the blob was found.
+        table: String,
+        /// Column where the blob was found.
+        column: String,
+        /// Row where the blob was found.
+        row: String,
+        /// Id of the key that the blob names.
+        id: String,
+    },
+    /// The bytes are not a sealed blob of a known version.
+    #[error("the sealed value is not one: {0}")]
+    Malformed(&'static str),
+}
+
+struct RingKey {
+    id: String,
+    key: Zeroizing<[u8; KEY_BYTES]>,
+}
+
+/// The keys that seal and open secrets. The first one seals.
+pub struct KeyRing {
+    sealing: RingKey,
+    older: Vec<RingKey>,
+}
+
+impl fmt::Debug for KeyRing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyRing({})", self.ids())
+    }
+}
+
+impl KeyRing {
+    /// Reads a key ring from its text (see the module's documentation for the form).
+    ///
+    /// # Errors
+    /// Names the entry that is wrong, and never shows key material.
+    pub fn parse(text: &str) -> Result<Self, KeyRingError> {
+        let mut keys: VecDeque<RingKey> = VecDeque::new();
+        let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+        let entries = lines
+            .flat_map(|line| line.split(','))
+            .map(str::trim)
+            .filter(|entry| !entry.is_empty());
+        for (index, text) in entries.enumerate() {
+            let entry = index + 1;
+            let (id, encoded) = text.split_once(':').ok_or(KeyRingError::NoKeyId { entry })?;
+            if !is_key_id(id) {
+                return Err(KeyRingError::BadKeyId { entry });
+            }
+            let id = id.to_owned();
+            if keys.iter().any(|known| known.id == id) {
+                return Err(KeyRingError::Twice { id });
+            }
+            // The decoder's own error names a byte of the key: it is dropped here.
+            let decoded = BASE64
+                .decode(encoded.trim())
+                .map(Zeroizing::new)
+                .unwrap_or_default();
+            let mut key = Zeroizing::new([0; KEY_BYTES]);
+            if decoded.len() != KEY_BYTES {
+                return Err(KeyRingError::BadKey { id });
+            }
+            key.copy_from_slice(&decoded);
+            keys.push_back(RingKey { id, key });
+        }
+        let sealing = keys.pop_front().ok_or(KeyRingError::Empty)?;
+        Ok(Self {
+            sealing,
+            older: keys.into(),
+        })
+    }
+
+    /// Makes a new random key as a line of a key ring, without a line end. The line is a secret.
+    ///
+    /// # Errors
+    /// The id is not one, or the operating system gave no random bytes.
+    pub fn generate_line(id: &str) -> Result<SecretBytes, KeyRingError> {
+        if !is_key_id(id) {
+            return Err(KeyRingError::BadKeyId { entry: 1 });
+        }
+        let mut key = Zeroizing::new([0_u8; KEY_BYTES]);
+        getrandom::fill(key.as_mut_slice()).map_err(NoRandomness)?;
+        let encoded = Zeroizing::new(BASE64.encode(key.as_slice()));
+        Ok([id, ":", &encoded].concat().into())
+    }
+
+    /// Id of the key that seals.
+    #[must_use]
+    pub fn sealing_id(&self) -> &str {
+        &self.sealing.id
+    }
+
+    /// Seals a secret with the first key, for one place.
+    ///
+    /// # Errors
+    /// Nothing was sealed: there is no randomness, or the secret is absurdly long.
+    pub fn seal(&self, place: Place<'_>, secret: &[u8]) -> Result<Vec<u8>, SealError> {
+        let RingKey { id, key } = &self.sealing;
+        let mut nonce = [0_u8; NONCE_BYTES];
+        getrandom::fill(&mut nonce).map_err(NoRandomness)?;
+        // The capacity is set first: a Vec that grows leaves a copy of the secret behind.
+        let mut text = Zeroizing::new(Vec::with_capacity(secret.len() + TAG_BYTES));
+        text.extend_from_slice(secret);
+        let cipher = XChaCha20Poly1305::new(&Key::from(**key));
+        cipher
+            .encrypt_in_place(&XNonce::from(nonce), &associated_data(id, place), &mut *text)
+            .map_err(|_| SealError::TooLong)?;
+        let id_length = u8::try_from(id.len()).map_err(|_| SealError::TooLong)?;
+        Ok([&[VERSION, id_length], id.as_bytes(), &nonce, &text].concat())
+    }
+
+    /// Opens a blob that was found at `place`.
+    ///
+    /// # Errors
+    /// The key is missing, the blob was tampered with or moved, or it is not a sealed blob.
+    pub fn open(&self, place: Place<'_>, blob: &[u8]) -> Result<SecretBytes, OpenError> {
+        let (id, nonce, sealed) = split(blob)?;
+        let Some(RingKey { key, .. }) = self.keys().find(|key| key.id == id) else {
+            return Err(OpenError::UnknownKey {
+                id: id.to_owned(),
+                known: self.ids(),
+            });
+        };
+        let mut text = Zeroizing::new(sealed.to_vec());
+        let cipher = XChaCha20Poly1305::new(&Key::from(**key));
+        match cipher.decrypt_in_place(&XNonce::from(nonce), &associated_data(id, place), &mut *text) {
+            Ok(()) => Ok(SecretBytes(text)),
+            Err(_) => Err(OpenError::Tampered {
+                table: place.table.to_owned(),
+                column: place.column.to_owned(),
+                row: place.row.to_owned(),
+                id: id.to_owned(),
+            }),
+        }
+    }
+
+    fn keys(&self) -> impl Iterator<Item = &RingKey> {
+        std::iter::once(&self.sealing).chain(&self.older)
+    }
+
+    fn ids(&self) -> String {
+        self.keys()
+            .map(|key| key.id.as_str())
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+}
+
+/// Id of the key that sealed a blob: says what must be sealed again before a key may be dropped.
+///
+/// # Errors
+/// The bytes are not a sealed blob.
+pub fn key_id_of(blob: &[u8]) -> Result<&str, OpenError> {
+    split(blob).map(|(id, _, _)| id)
+}
+
+fn is_key_id(id: &str) -> bool {
+    (1..=KEY_ID_MAX).contains(&id.len())
+        && id
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}
+
+fn split(blob: &[u8]) -> Result<(&str, [u8; NONCE_BYTES], &[u8]), OpenError> {
+    const SHORT: OpenError = OpenError::Malformed("it is too short");
+    let (&version, rest) = blob.split_first().ok_or(SHORT)?;
+    if version != VERSION {
+        return Err(OpenError::Malformed(
+            "its version is unknown to this program; a newer release may have written it",
+        ));
+    }
+    let (&length, rest) = rest.split_first().ok_or(SHORT)?;
+    let (id, rest) = rest.split_at_checked(length.into()).ok_or(SHORT)?;
+    let id = std::str::from_utf8(id)
+        .ok()
+        .filter(|id| is_key_id(id))
+        .ok_or(OpenError::Malformed("its key id is not one"))?;
+    let (nonce, sealed) = rest.split_first_chunk::<NONCE_BYTES>().ok_or(SHORT)?;
+    if sealed.len() < TAG_BYTES {
+        return Err(SHORT);
+    }
+    Ok((id, *nonce, sealed))
+}
+
+/// What is authenticated beside the secret. Each part carries its length, so that no two places give the
+/// same bytes.
+fn associated_data(id: &str, place: Place<'_>) -> Vec<u8> {
+    let mut data = vec![VERSION];
+    for part in [id, place.table, place.column, place.row] {
+        data.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        data.extend_from_slice(part.as_bytes());
+    }
+    data
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEED: &[u8] = b"snoPBrXtMeMyMHUVTgbuqAfg1SUTb";
+    const PLACE: Place<'static> = Place {
+        table: "wallets",
+        column: "seed",
+        row: "42",
+    };
+
+    fn line(id: &str) -> String {
+        KeyRing::generate_line(id)
+            .unwrap()
+            .expose_str()
+            .unwrap()
+            .to_owned()
+    }
+
+    fn ring(lines: &[&str]) -> KeyRing {
+        KeyRing::parse(&lines.join("\n")).unwrap()
+    }
+
+    #[test]
+    fn a_sealed_secret_opens_in_its_place_and_does_not_show() {
+        let ring = ring(&[&line("a")]);
+        let blob = ring.seal(PLACE, SEED).unwrap();
+        assert_eq!(ring.open(PLACE, &blob).unwrap().expose(), SEED);
+        assert_eq!(blob.len(), 1 + 1 + 1 + NONCE_BYTES + SEED.len() + TAG_BYTES);
+        assert!(
+            !blob
+                .windows(4)
+                .any(|window| SEED.windows(4).any(|secret| secret == window))
+        );
+        assert_ne!(
+            blob,
+            ring.seal(PLACE, SEED).unwrap(),
+            "each sealing has a nonce of its own"
+        );
+        assert_eq!(key_id_of(&blob), Ok("a"));
+    }
+
+    #[test]
+    fn a_blob_moved_to_another_row_column_or_table_does_not_open() {
+        let ring = ring(&[&line("a")]);
+        let blob = ring.seal(PLACE, SEED).unwrap();
+        let elsewhere = [
+            Place { row: "43", ..PLACE },
+            Place {
+                column: "api_key",
+                ..PLACE
+            },
+            Place {
+                table: "launches",
+                ..PLACE
+            },
+            // The same letters, divided in another way.
+            Place {
+                table: "walletss",
+                column: "eed",
+                row: "42",
+            },
+        ];
+        for place in elsewhere {
+            assert!(
+                matches!(ring.open(place, &blob), Err(OpenError::Tampered { .. })),
+                "{place:?}"
+            );
+        }
+        let told = ring.open(elsewhere[0], &blob).unwrap_err().to_string();
+        assert!(
+            told.contains("wallets.seed of row 43") && told.contains("\"a\""),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn no_flipped_bit_and_no_cut_goes_unseen() {
+        let ring = ring(&[&line("a"), &line("b")]);
+        let blob = ring.seal(PLACE, SEED).unwrap();
+        for index in 0..blob.len() {
+            for bit in 0..8 {
+                let mut changed = blob.clone();
+                changed[index] ^= 1 << bit;
+                assert!(ring.open(PLACE, &changed).is_err(), "bit {bit} of byte {index}");
+            }
+            assert!(ring.open(PLACE, &blob[..index]).is_err(), "cut to {index} bytes");
+        }
+    }
+
+    #[test]
+    fn a_swapped_key_id_does_not_open_even_with_the_same_key() {
+        let key = line("a").split_once(':').unwrap().1.to_owned();
+        let ring = ring(&[&format!("a:{key}"), &format!("b:{key}")]);
+        let mut blob = ring.seal(PLACE, SEED).unwrap();
+        assert_eq!(blob[2], b'a');
+        blob[2] = b'b';
+        assert!(matches!(ring.open(PLACE, &blob), Err(OpenError::Tampered { id, .. }) if id == "b"));
+    }
+
+    #[test]
+    fn an_old_key_still_opens_and_the_first_one_seals() {
+        let (old, new) = (line("2025"), line("2026"));
+        let blob = ring(&[&old]).seal(PLACE, SEED).unwrap();
+        let both = ring(&["# keys of the fleet", "", &new, &old]);
+        assert_eq!(both.open(PLACE, &blob).unwrap().expose(), SEED);
+        assert_eq!(both.sealing_id(), "2026");
+        assert_eq!(key_id_of(&both.seal(PLACE, SEED).unwrap()), Ok("2026"));
+        let comma = KeyRing::parse(&format!(" {new} , {old} ")).unwrap();
+        assert_eq!(comma.open(PLACE, &blob).unwrap().expose(), SEED);
+    }
+
+    #[test]
+    fn a_missing_key_is_named_with_the_keys_that_are_there() {
+        let blob = ring(&[&line("gone")]).seal(PLACE, SEED).unwrap();
+        let told = ring(&[&line("b"), &line("c")]).open(PLACE, &blob).unwrap_err();
+        assert_eq!(
+            told,
+            OpenError::UnknownKey {
+                id: "gone".into(),
+                known: "b, c".into()
+            }
+        );
+        assert!(told.to_string().contains("put that key back"));
+    }
+
+    #[test]
+    fn what_is_no_blob_is_malformed() {
+        let ring = ring(&[&line("a")]);
+        for bytes in [
+            &b""[..],
+            b"\x01",
+            b"\x01\x00",
+            b"\x02\x01a",
+            b"\x01\xffa",
+            b"snoPBrXtMeMyMHUVTgbuqAfg1SUTb",
+        ] {
+            assert!(
+                matches!(ring.open(PLACE, bytes), Err(OpenError::Malformed(_))),
+                "{bytes:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_bad_key_ring_is_refused_in_words_that_hold_no_key() {
+        let good = line("a");
+        let key = good.split_once(':').unwrap().1;
+        let bad = [
+            (String::new(), "has no key"),
+            ("# only a comment\n".to_owned(), "has no key"),
+            (key.to_owned(), "entry 1 of the key ring is not KEYID:KEY"),
+            (
+                format!("{good}\n{key}:b"),
+                "entry 2 of the key ring: a key id is 1 to 32",
+            ),
+            (format!(":{key}"), "a key id is"),
+            (
+                format!("b:{}", &key[..40]),
+                "key \"b\" of the key ring is not 32 bytes",
+            ),
+            (format!("b:{key}{key}"), "key \"b\""),
+            (format!("{good}\n{good}"), "key \"a\" is in the key ring twice"),
+        ];
+        for (text, expected) in bad {
+            let error = KeyRing::parse(&text).unwrap_err();
+            assert!(
+                error.to_string().contains(expected),
+                "{error} should say {expected}"
+            );
+            assert!(
+                !format!("{error} {error:?}").contains(&key[..8]),
+                "{error:?} shows a key"
+            );
+        }
+        assert!(matches!(
+            KeyRing::generate_line("a b"),
+            Err(KeyRingError::BadKeyId { .. })
+        ));
+    }
+
+    #[test]
+    fn debug_output_shows_no_secret() {
+        let good = line("a");
+        let shown = format!(
+            "{:?} {:?}",
+            KeyRing::parse(&good).unwrap(),
+            SecretBytes::from(good.as_str())
+        );
+        assert_eq!(shown, "KeyRing(a) SecretBytes(hidden)");
+    }
+}

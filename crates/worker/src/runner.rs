@@ -1,0 +1,274 @@
+//! One job from Redis, one step of one row.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gatewayzen_bootstrap::telemetry;
+use gatewayzen_core::repository::{Finished, Lease, LeaseCheck, Outcome, RepositoryError, Verdict};
+use gatewayzen_core::{Gatewayd, JobArgs, Next, Repository, Step, StepError};
+use resque::{Failure, Job};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+use crate::outcome::outcome;
+use crate::pusher::Pusher;
+use crate::renewal::{Ended, keep};
+use crate::{RunnerSettings, StepContext, Steps};
+
+/// How long to wait before asking a Postgres again that does not answer.
+const POSTGRES_AGAIN: Duration = Duration::from_secs(1);
+
+/// Takes jobs for one worker's steps: the handler given to `resque::work`.
+pub struct Runner<S> {
+    steps: Arc<S>,
+    settings: RunnerSettings,
+    repository: Repository,
+    pusher: Pusher,
+    gate: resque::Gate,
+    /// Set when the process was told to stop and its time to drain is over.
+    stop: CancellationToken,
+    /// Who holds the leases: host and process.
+    owner: String,
+}
+
+impl<S: Steps> Runner<S> {
+    /// A runner. `gate` is closed for a while when the surroundings fail; `shutdown` is cancelled when the
+    /// process is told to stop.
+    pub fn new(
+        steps: S,
+        settings: RunnerSettings,
+        repository: Repository,
+        queue: resque::Queue,
+        gate: resque::Gate,
+        shutdown: CancellationToken,
+        owner: String,
+    ) -> Self {
+        let stop = CancellationToken::new();
+        let (after, token, told) = (settings.worker.drain, stop.clone(), shutdown.clone());
+        tokio::spawn(async move {
+            told.cancelled().await;
+            tokio::time::sleep(after).await;
+            token.cancel();
+        });
+        let marker_lifetime = settings.marker_lifetime();
+        Runner {
+            steps: Arc::new(steps),
+            settings,
+            repository,
+            pusher: Pusher { queue, marker_lifetime, shutdown },
+            gate,
+            stop,
+            owner,
+        }
+    }
+
+    async fn one(&self, job: Job) -> Result<(), Failure> {
+        let Some(step) = Step::from_queue(&job.class).filter(|step| self.steps.all().contains(step)) else {
+            let can: Vec<&str> = self.steps.all().iter().map(|s| s.queue()).collect();
+            return Err(Failure::new(
+                "UnknownClass",
+                format!("this worker has no class `{}`; it takes {}", job.class, can.join(", ")),
+            ));
+        };
+        let args = JobArgs::parse(&job.args).map_err(|bad| Failure::new("BadArguments", bad.to_string()))?;
+        let Some(verdict) = self.take(step, &args).await else {
+            return Ok(());
+        };
+        match verdict {
+            Verdict::Taken(lease) => self.leased(step, lease, Instant::now()).await,
+            Verdict::Busy(wait) | Verdict::NotYet(wait) => {
+                tracing::debug!(id = args.id, %step, ?wait, "not now; the job comes back");
+                self.pusher.push_after(wait, step.state(), args);
+                Ok(())
+            }
+            Verdict::Exhausted(generation) => {
+                let args = JobArgs { generation: Some(generation), ..args };
+                Err(Failure {
+                    payload: Some(args.payload(step)),
+                    ..Failure::new("Exhausted", "the step was begun too often and never ended")
+                })
+            }
+            Verdict::NoSuchRow | Verdict::Stale | Verdict::Held | Verdict::Parked => {
+                tracing::info!(id = args.id, generation = args.generation, %step, ?verdict, "nothing to do for this job");
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes the row's lease, however long Postgres is gone; `None` when the process must stop first.
+    async fn take(&self, step: Step, args: &JobArgs) -> Option<Verdict> {
+        let worker = &self.settings.worker;
+        loop {
+            let taken = self
+                .repository
+                .take_lease(args.id, step.state(), args.generation, &self.owner, worker.lease, worker.max_attempts)
+                .await;
+            match taken {
+                Ok(verdict) => return Some(verdict),
+                Err(error) => self.postgres_failed(&error),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(POSTGRES_AGAIN) => {}
+                () = self.stop.cancelled() => return None,
+            }
+        }
+    }
+
+    fn postgres_failed(&self, error: &RepositoryError) {
+        tracing::warn!(%error, "no row taken; trying again");
+        self.gate.pause_until(std::time::Instant::now() + POSTGRES_AGAIN);
+    }
+
+    async fn leased(&self, step: Step, lease: Lease, taken: Instant) -> Result<(), Failure> {
+        let row = match self.repository.gatewayd(lease.id).await {
+            // Between lease and read somebody may have written the state: then the step would act on a row
+            // that wants something else.
+            Ok(Some(row)) if row.generation == lease.generation && row.state == step.state() => row,
+            Ok(_) | Err(_) => {
+                self.write(&lease, &Outcome::Release, taken).await;
+                return Ok(());
+            }
+        };
+        let span = tracing::info_span!(
+            "step",
+            otel.name = %step,
+            gatewayd.id = row.id,
+            gatewayd.name = %row.name,
+            state = %row.state,
+            attempt = row.attempts,
+            outcome = tracing::field::Empty,
+        );
+        if let Some(traceparent) = &row.traceparent {
+            telemetry::set_parent(&span, traceparent);
+        }
+        let (failure, payload_row) = (self.step(step, &lease, row, taken).instrument(span).await, lease.id);
+        match failure {
+            Some((fault, generation)) => {
+                let args = JobArgs { id: payload_row, generation: Some(generation), traceparent: None };
+                Err(Failure { payload: Some(args.payload(step)), ..Failure::new("StepFault", fault) })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Runs the step and writes its outcome. Returns the fault and the generation of a row that was parked.
+    async fn step(&self, step: Step, lease: &Lease, row: Gatewayd, taken: Instant) -> Option<(String, i64)> {
+        let context = StepContext {
+            step,
+            gatewayd: row,
+            lease: lease.clone(),
+            repository: self.repository.clone(),
+        };
+        let begun = Instant::now();
+        let result = self.bounded(&context, taken).await;
+        log(&result, begun.elapsed());
+        if let Err(StepError::Environment(_)) = &result {
+            self.gate.pause_until(std::time::Instant::now() + self.settings.worker.pause);
+        }
+        // The deadline counts to the step's end, not to its beginning.
+        let mut row = context.gatewayd;
+        row.read_at += begun.elapsed();
+        let outcome = outcome(&self.settings, &row, result, fastrand::f64());
+        let finished = self.write(lease, &outcome, taken).await?;
+        tracing::Span::current().record("outcome", kind(&outcome));
+        let traceparent = finished.traceparent.clone();
+        let next = JobArgs { id: lease.id, generation: Some(finished.generation), traceparent };
+        match (finished.check, &outcome) {
+            (LeaseCheck::Lost, _) => None,
+            (LeaseCheck::Held, Outcome::Park { fault, .. }) => Some((fault.clone(), finished.generation)),
+            (
+                LeaseCheck::Held,
+                Outcome::Wait { after, .. } | Outcome::BackOff { after, .. } | Outcome::Pause { after, .. },
+            ) => {
+                self.pusher.push_after(*after, finished.state, next);
+                None
+            }
+            // Done, or given back, or overtaken by a write that waited for this lease: the row's next step now.
+            (LeaseCheck::Held | LeaseCheck::Superseded, _) => {
+                if !finished.held {
+                    self.pusher.push(finished.state, &next).await;
+                }
+                None
+            }
+        }
+    }
+
+    /// The step, for as long as the lease holds, the step's time lasts, and the process may go on.
+    async fn bounded(&self, context: &StepContext, taken: Instant) -> Result<Next, StepError> {
+        let worker = &self.settings.worker;
+        tokio::select! {
+            result = self.steps.take(context) => result,
+            ended = keep(&self.repository, &context.lease, worker.lease, taken) => {
+                tracing::warn!(?ended, "step cut short");
+                match ended {
+                    Ended::Superseded | Ended::Lost => Err(StepError::Overtaken),
+                }
+            }
+            () = tokio::time::sleep(worker.step_timeout) => Err(StepError::transient(
+                format!("the step {} took longer than its {} s", context.step, worker.step_timeout.as_secs()),
+                "See what the host or EC2 is busy with; it is tried again by itself.",
+            )),
+            () = self.stop.cancelled() => {
+                tracing::info!("step given back: the process stops");
+                Err(StepError::Overtaken)
+            }
+        }
+    }
+
+    /// Writes the outcome, through an outage of Postgres as long as the lease may still stand.
+    async fn write(&self, lease: &Lease, outcome: &Outcome, taken: Instant) -> Option<Finished> {
+        let give_up = taken.max(Instant::now()) + self.settings.worker.lease;
+        loop {
+            match self.repository.finish_step(lease, outcome, self.settings.worker.look_again).await {
+                Ok(finished) => {
+                    if finished.check == LeaseCheck::Lost {
+                        tracing::warn!(id = lease.id, "the lease was lost: the outcome is not written");
+                    }
+                    return Some(finished);
+                }
+                // Guards against the commit whose answer got lost: the second try finds the lease gone, and
+                // the dispatcher pushes the next job.
+                Err(error) if error.is_outage() && Instant::now() < give_up => {
+                    tracing::warn!(id = lease.id, %error, "outcome not written; trying again");
+                    tokio::time::sleep(POSTGRES_AGAIN).await;
+                }
+                Err(error) => {
+                    tracing::error!(id = lease.id, %error, "outcome not written; the row waits for its lease to expire");
+                    return None;
+                }
+            }
+        }
+    }
+}
+
+impl<S: Steps> resque::Handler for Runner<S> {
+    async fn run(&self, job: Job) -> Result<(), Failure> {
+        self.one(job).await
+    }
+}
+
+fn kind(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Advance { .. } => "advance",
+        Outcome::Wait { .. } => "wait",
+        Outcome::BackOff { .. } => "backoff",
+        Outcome::Pause { .. } => "pause",
+        Outcome::Park { .. } => "park",
+        Outcome::Release => "release",
+    }
+}
+
+fn log(result: &Result<Next, StepError>, took: Duration) {
+    let took_ms = took.as_millis() as u64;
+    match result {
+        Ok(Next::Advance { done, .. }) => tracing::info!(took_ms, done, "step done"),
+        Ok(Next::WaitUntil { waiting_for, .. }) => tracing::debug!(took_ms, waiting_for, "step waits"),
+        Err(StepError::Overtaken) => tracing::info!(took_ms, "step overtaken"),
+        Err(StepError::Transient(p)) => tracing::warn!(took_ms, error = p.sentence, context = p.context, "step failed"),
+        Err(StepError::Permanent(p)) => tracing::error!(took_ms, error = p.sentence, context = p.context, "step parked"),
+        Err(StepError::Environment(p)) => {
+            tracing::error!(took_ms, error = p.sentence, context = p.context, "surroundings failed: pausing");
+        }
+    }
+}

@@ -1,0 +1,394 @@
+//! The EC2 Query API: the five calls that GatewayZen makes.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use hyper::Request;
+use hyper::body::Bytes;
+
+use super::faults::{FaultKind, means};
+use super::form::{Form, Refusal, answer, element, items};
+use super::host::{GATEWAYD_TAG, Host};
+use super::instance::{Instance, Launch, State};
+use super::ledger::Event;
+use super::network::{Answer, Network};
+use super::{Shared, lock};
+
+/// EC2 and everything that was ever launched.
+pub(super) struct Ec2 {
+    shared: Arc<Shared>,
+    network: Network,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    /// In the order of their launches.
+    instances: BTreeMap<u64, Arc<Instance>>,
+    /// What each client token asked for, and the number of the instance that it got.
+    tokens: HashMap<String, (BTreeMap<String, String>, u64)>,
+    addresses: HashSet<Ipv4Addr>,
+    next_offset: u32,
+}
+
+impl Ec2 {
+    pub(super) fn new(shared: Arc<Shared>, network: Network) -> Self {
+        Self {
+            shared,
+            network,
+            known: Mutex::default(),
+        }
+    }
+
+    pub(super) fn network(&self) -> &Network {
+        &self.network
+    }
+
+    pub(super) fn instances(&self) -> Vec<Arc<Instance>> {
+        lock(&self.known).instances.values().cloned().collect()
+    }
+
+    /// Answers one call.
+    pub(super) fn call(&self, request: &Request<Bytes>) -> Answer {
+        let form = Form::parse(request.body());
+        let action = form.get("Action").unwrap_or_default();
+        let outcome = self.admit(request, &form, action).and_then(|()| match action {
+            "RunInstances" => self.run_instances(&form),
+            "DescribeInstances" => self.describe_instances(&form),
+            "TerminateInstances" => self.terminate_instances(&form),
+            "DescribeImages" => self.describe_images(&form),
+            "DescribeRegions" => {
+                let region = element("regionName", "us-east-1") + &element("regionEndpoint", "simulated");
+                Ok(items("regionInfo", [region]))
+            }
+            other => Err(Refusal::new(
+                "InvalidAction",
+                format!("The simulated EC2 does not know the action {other:?}"),
+            )),
+        });
+        let lost = |kind: &FaultKind| match kind {
+            FaultKind::Ec2LosesReply { action: wanted } if means(wanted, action) => Some(()),
+            _ => None,
+        };
+        match outcome {
+            Err(refusal) => refusal.answer(),
+            Ok(_) if self.fault(&form, lost).is_some() => None,
+            Ok(inside) => answer(action, &inside),
+        }
+    }
+
+    /// Credentials, injected refusals, and the dry run: what EC2 judges before the call itself.
+    fn admit(&self, request: &Request<Bytes>, form: &Form, action: &str) -> Result<(), Refusal> {
+        let header = request
+            .headers()
+            .get("authorization")
+            .and_then(|value| value.to_str().ok());
+        let Some(header) = header else {
+            return Err(Refusal::new(
+                "MissingAuthenticationToken",
+                "Request is missing Authentication Token",
+            ));
+        };
+        let credential = header
+            .split_once("Credential=")
+            .and_then(|(_, rest)| rest.split('/').next());
+        if credential != Some(self.shared.config.access_key_id.as_str()) {
+            let message = "AWS was not able to validate the provided access credentials";
+            return Err(Refusal::new("AuthFailure", message));
+        }
+        let refused = |kind: &FaultKind| match kind {
+            FaultKind::Ec2Error { code, action: wanted } if means(wanted, action) => Some(code.clone()),
+            _ => None,
+        };
+        if let Some(code) = self.fault(form, refused) {
+            return Err(Refusal::new(
+                code.clone(),
+                format!("Simulated {code} for {action}"),
+            ));
+        }
+        if form.get("DryRun") == Some("true") {
+            let message = "Request would have succeeded, but DryRun flag is set.";
+            return Err(Refusal::new("DryRunOperation", message));
+        }
+        Ok(())
+    }
+
+    /// A fault for whoever the call names: by instance id, by gatewayd's tag, or by a filter on either.
+    fn fault<T>(&self, form: &Form, pick: impl Fn(&FaultKind) -> Option<T>) -> Option<T> {
+        let mut targets = form.list("InstanceId");
+        for (name, values) in filters(form) {
+            if name == "instance-id" || name.strip_prefix("tag:") == Some(GATEWAYD_TAG) {
+                targets.extend(values);
+            }
+        }
+        let named: HashSet<_> = targets.iter().cloned().collect();
+        let known = lock(&self.known);
+        targets.extend(
+            known
+                .instances
+                .values()
+                .filter(|one| named.contains(&one.id))
+                .map(|one| one.host.gatewayd.clone()),
+        );
+        drop(known);
+        targets.extend(tags(form).remove(GATEWAYD_TAG));
+        let targets: Vec<_> = targets.iter().map(String::as_str).collect();
+        self.shared.faults.take(&targets, pick)
+    }
+
+    fn run_instances(&self, form: &Form) -> Result<String, Refusal> {
+        let config = &self.shared.config;
+        let token = form.get("ClientToken").unwrap_or_default().to_owned();
+        if token.len() > 64 || !token.is_ascii() {
+            return Err(Refusal::new(
+                "InvalidParameterValue",
+                "A ClientToken has at most 64 ASCII characters",
+            ));
+        }
+        let mut known = lock(&self.known);
+        // A token outlives its instance: whoever repeats it gets the terminated one.
+        if let Some((parameters, number)) = known.tokens.get(&token) {
+            if *parameters != form.without_token() {
+                let message = "Arguments on this idempotent request are inconsistent with arguments used in previous request(s).";
+                return Err(Refusal::new("IdempotentParameterMismatch", message));
+            }
+            let instance = &known.instances[number];
+            self.shared
+                .record(&instance.host, Event::LaunchRepeated { token });
+            return Ok(instance.reservation_xml());
+        }
+        let image = form.get("ImageId").unwrap_or_default();
+        let Some(release) = config.images.get(image) else {
+            let message = format!("The image id '[{image}]' does not exist");
+            return Err(Refusal::new("InvalidAMIID.NotFound", message));
+        };
+        if form.get("MinCount") != Some("1") || form.get("MaxCount") != Some("1") {
+            let message = "The simulated EC2 launches one instance for a call: MinCount and MaxCount are 1";
+            return Err(Refusal::new("InvalidParameterValue", message));
+        }
+        let number = known.instances.len() as u64;
+        let mut random = fastrand::Rng::with_seed(config.seed ^ number.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        // The number makes it unique, the seed makes it look like one.
+        let id = format!("i-{:09x}{:08x}", random.u64(..1 << 36), number);
+        let tags = tags(form);
+        let gatewayd = tags.get(GATEWAYD_TAG).cloned().unwrap_or_default();
+        let targets = [id.as_str(), gatewayd.as_str()];
+        let address = if self.shared.faults.happens(&targets, &FaultKind::NoAddress) {
+            None
+        } else {
+            Some(self.new_address(&mut known, form.get("PrivateIpAddress"))?)
+        };
+        let dies = self.shared.faults.happens(&targets, &FaultKind::DiesPending);
+        let gone = self.shared.stop.child_token();
+        let user_data = form.get("UserData").unwrap_or_default();
+        let host = Arc::new(Host::new(id, gatewayd, address, user_data, release, random, gone));
+        let launch = Launch {
+            number,
+            token: token.clone(),
+            image: image.to_owned(),
+            instance_type: form.get("InstanceType").unwrap_or("m1.small").to_owned(),
+            key_name: form.get("KeyName").unwrap_or_default().to_owned(),
+            tags: tags.clone(),
+        };
+        let instance = Arc::new(Instance::new(launch, &self.shared, host));
+        known.instances.insert(number, instance.clone());
+        if !token.is_empty() {
+            known.tokens.insert(token.clone(), (form.without_token(), number));
+        }
+        drop(known);
+        self.shared.record(
+            &instance.host,
+            Event::Launched {
+                token,
+                image: image.to_owned(),
+                tags,
+            },
+        );
+        let life = instance.clone().live(self.shared.clone(), dies);
+        tokio::spawn(self.shared.stop.clone().run_until_cancelled_owned(life));
+        Ok(instance.reservation_xml())
+    }
+
+    fn new_address(&self, known: &mut Known, wanted: Option<&str>) -> Result<Ipv4Addr, Refusal> {
+        let address = if let Some(text) = wanted {
+            let address = text
+                .parse()
+                .ok()
+                .filter(|address| self.network.offset(*address).is_some());
+            let message = format!("Address {text} does not fall within the subnet's address range");
+            address.ok_or_else(|| Refusal::new("InvalidParameterValue", message))?
+        } else {
+            // Never used twice: an old client can then not meet a new host.
+            let free = (known.next_offset..self.network.size())
+                .filter_map(|offset| self.network.address(offset))
+                .find(|address| !known.addresses.contains(address));
+            let message = format!("The simulated network {} has no free address left", self.network);
+            free.ok_or_else(|| Refusal::new("InsufficientFreeAddressesInSubnet", message))?
+        };
+        if !known.addresses.insert(address) {
+            return Err(Refusal::new(
+                "InvalidIPAddress.InUse",
+                format!("Address {address} is in use."),
+            ));
+        }
+        if wanted.is_none() {
+            known.next_offset = self.network.offset(address).unwrap_or_default() + 1;
+        }
+        Ok(address)
+    }
+
+    fn describe_instances(&self, form: &Form) -> Result<String, Refusal> {
+        let ids = form.list("InstanceId");
+        let page = form
+            .get("MaxResults")
+            .map(|text| text.parse::<usize>().unwrap_or(0));
+        if page.is_some_and(|page| !(5..=1000).contains(&page)) {
+            return Err(Refusal::new(
+                "InvalidParameterValue",
+                "MaxResults is a number from 5 to 1000",
+            ));
+        }
+        if page.is_some() && !ids.is_empty() {
+            let message = "The parameter instancesSet cannot be used with the parameter maxResults";
+            return Err(Refusal::new("InvalidParameterCombination", message));
+        }
+        let from = match form.get("NextToken") {
+            None => 0,
+            Some(text) => text
+                .strip_prefix("from-")
+                .and_then(|number| number.parse().ok())
+                .ok_or_else(|| Refusal::new("InvalidNextToken", format!("The token {text:?} is invalid")))?,
+        };
+        let filters = filters(form);
+        for (name, _) in &filters {
+            if !matches!(
+                name.as_str(),
+                "instance-id" | "instance-state-name" | "client-token"
+            ) && !name.starts_with("tag:")
+            {
+                let message = format!("The filter '{name}' is invalid");
+                return Err(Refusal::new("InvalidParameterValue", message));
+            }
+        }
+        let mut found = self.visible();
+        self.all_exist(&ids, &found)?;
+        found.retain(|instance| {
+            let named = ids.is_empty() || ids.contains(&instance.id);
+            named
+                && instance.number >= from
+                && filters
+                    .iter()
+                    .all(|(name, values)| matches(instance, name, values))
+        });
+        let next = page
+            .and_then(|page| found.get(page))
+            .map(|instance| instance.number);
+        found.truncate(page.unwrap_or(usize::MAX));
+        let mut xml = items(
+            "reservationSet",
+            found.iter().map(|instance| instance.reservation_xml()),
+        );
+        if let Some(next) = next {
+            xml += &element("nextToken", &format!("from-{next}"));
+        }
+        Ok(xml)
+    }
+
+    fn terminate_instances(&self, form: &Form) -> Result<String, Refusal> {
+        let ids = form.list("InstanceId");
+        let mut found = self.visible();
+        self.all_exist(&ids, &found)?;
+        found.retain(|instance| ids.contains(&instance.id));
+        let changes = found.iter().map(|instance| {
+            self.shared.record(&instance.host, Event::TerminateAsked);
+            let (before, after) = instance.terminate();
+            element("instanceId", &instance.id) + &after.xml("currentState") + &before.xml("previousState")
+        });
+        Ok(items("instancesSet", changes))
+    }
+
+    fn describe_images(&self, form: &Form) -> Result<String, Refusal> {
+        let images = &self.shared.config.images;
+        let wanted = form.list("ImageId");
+        if let Some(missing) = wanted.iter().find(|image| !images.contains_key(*image)) {
+            let message = format!("The image id '[{missing}]' does not exist");
+            return Err(Refusal::new("InvalidAMIID.NotFound", message));
+        }
+        let filters = filters(form);
+        let found = images.iter().filter(|(image, _)| {
+            (wanted.is_empty() || wanted.contains(image))
+                && filters
+                    .iter()
+                    .all(|(name, values)| name != "image-id" || values.contains(image))
+        });
+        Ok(items(
+            "imagesSet",
+            found.map(|(image, release)| {
+                element("imageId", image)
+                    + &element("imageState", "available")
+                    + &element("name", &format!("simulated gatewayd {release}"))
+            }),
+        ))
+    }
+
+    fn visible(&self) -> Vec<Arc<Instance>> {
+        let visible_for = Duration::from_millis(self.shared.config.times.terminated_visible_ms);
+        let mut all = self.instances();
+        all.retain(|instance| instance.visible(visible_for));
+        all
+    }
+
+    fn all_exist(&self, ids: &[String], visible: &[Arc<Instance>]) -> Result<(), Refusal> {
+        let visible: HashSet<_> = visible.iter().map(|instance| instance.id.as_str()).collect();
+        let missing: Vec<_> = ids
+            .iter()
+            .map(String::as_str)
+            .filter(|id| !visible.contains(id))
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let message = format!("The instance IDs '{}' do not exist", missing.join(", "));
+        Err(Refusal::new("InvalidInstanceID.NotFound", message))
+    }
+}
+
+fn filters(form: &Form) -> Vec<(String, Vec<String>)> {
+    let groups = form.groups("Filter", "Name");
+    groups
+        .iter()
+        .map(|group| {
+            let name = form.get(&format!("{group}.Name")).unwrap_or_default();
+            (name.to_owned(), form.list(&format!("{group}.Value")))
+        })
+        .collect()
+}
+
+/// The tags that a launch gives to its instance.
+fn tags(form: &Form) -> BTreeMap<String, String> {
+    let specifications = form.groups("TagSpecification", "ResourceType");
+    specifications
+        .iter()
+        .filter(|group| form.get(&format!("{group}.ResourceType")) == Some("instance"))
+        .flat_map(|group| form.groups(&format!("{group}.Tag"), "Key"))
+        .map(|tag| {
+            let part = |name| form.get(&format!("{tag}.{name}")).unwrap_or_default().to_owned();
+            (part("Key"), part("Value"))
+        })
+        .collect()
+}
+
+fn matches(instance: &Instance, filter: &str, values: &[String]) -> bool {
+    let value = match filter {
+        "instance-id" => Some(instance.id.as_str()),
+        "client-token" => Some(instance.token.as_str()),
+        "instance-state-name" => Some(State::name(instance.state())),
+        tag => instance
+            .visible_tags()
+            .and_then(|tags| tags.get(tag.strip_prefix("tag:")?))
+            .map(String::as_str),
+    };
+    value.is_some_and(|value| values.iter().any(|wanted| wanted == value))
+}

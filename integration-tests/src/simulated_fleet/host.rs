@@ -1,0 +1,166 @@
+//! One host: what is on its disk, what runs on it, and the ports that it opens.
+
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use russh::keys::PrivateKey;
+use russh::keys::ssh_key::private::Ed25519Keypair;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::certificate::Certificate;
+use super::config::Times;
+use super::gatewayd::Process;
+use super::ledger::{Event, millis};
+use super::{Shared, lock, network, ssh};
+
+/// The tag that says which gatewayd an instance is for.
+pub(super) const GATEWAYD_TAG: &str = "gatewayzen:gatewayd";
+
+/// One host.
+pub(super) struct Host {
+    pub(super) instance: String,
+    /// The gatewayd's id, from the tag; empty without one.
+    pub(super) gatewayd: String,
+    pub(super) address: Option<Ipv4Addr>,
+    pub(super) gone: CancellationToken,
+    pub(super) machine: Mutex<Machine>,
+    /// Commands run one at a time, as under the lock file of a real host.
+    pub(super) command_lock: tokio::sync::Mutex<()>,
+    host_key: PrivateKey,
+    random: Mutex<fastrand::Rng>,
+}
+
+/// What is on the host.
+pub(super) struct Machine {
+    /// The release tag checked out.
+    pub(super) release: String,
+    /// gatewayd's configuration file.
+    pub(super) saved: Settings,
+    pub(super) certificate: Option<Arc<Certificate>>,
+    pub(super) process: Option<Process>,
+    pub(super) next_pid: u32,
+}
+
+/// gatewayd's configuration, as its file and again as a running process holds it.
+#[derive(Clone)]
+pub(super) struct Settings {
+    pub(super) key: Option<String>,
+    pub(super) domain: String,
+    pub(super) cold_wallet: Option<String>,
+}
+
+impl Host {
+    pub(super) fn new(
+        instance: String,
+        gatewayd: String,
+        address: Option<Ipv4Addr>,
+        user_data: &str,
+        release: &str,
+        mut random: fastrand::Rng,
+        gone: CancellationToken,
+    ) -> Self {
+        // As cloud-init does: without a key in the user data the host makes its own.
+        let host_key = host_key(user_data).unwrap_or_else(|| new_key(&mut random));
+        let machine = Machine {
+            release: release.to_owned(),
+            saved: Settings {
+                key: None,
+                domain: "example.com".to_owned(),
+                cold_wallet: None,
+            },
+            certificate: None,
+            process: None,
+            next_pid: random.u32(1000..30_000),
+        };
+        Self {
+            instance,
+            gatewayd,
+            address,
+            gone,
+            machine: Mutex::new(machine),
+            command_lock: tokio::sync::Mutex::default(),
+            host_key,
+            random: Mutex::new(random),
+        }
+    }
+
+    /// What a fault may name this host by.
+    pub(super) fn targets(&self) -> [&str; 2] {
+        [&self.instance, &self.gatewayd]
+    }
+
+    /// A time with this host's jitter.
+    pub(super) fn vary(&self, ms: u64, times: &Times) -> Duration {
+        times.vary(ms, &mut lock(&self.random))
+    }
+
+    /// The host's own SSH key, or another one.
+    pub(super) fn ssh_key(&self, wrong: bool) -> PrivateKey {
+        if wrong {
+            new_key(&mut lock(&self.random))
+        } else {
+            self.host_key.clone()
+        }
+    }
+
+    /// A new gatewayd API key.
+    pub(super) fn new_api_key(&self) -> String {
+        let mut bytes = [0; 32];
+        lock(&self.random).fill(&mut bytes);
+        hex::encode(bytes)
+    }
+
+    /// Opens the SSH port and answers there until the host is gone.
+    pub(super) async fn up(self: Arc<Self>, shared: Arc<Shared>, launched: Instant) {
+        let Some(listener) = self.listen(shared.config.ssh_port).await else {
+            return;
+        };
+        shared.record(
+            &self,
+            Event::HostUp {
+                boot_ms: millis(launched.elapsed()),
+            },
+        );
+        let gone = self.gone.clone();
+        network::serve(listener, &gone, |line| {
+            ssh::connection(line, self.clone(), shared.clone())
+        })
+        .await;
+    }
+
+    /// Opens a port at the host's address.
+    pub(super) async fn listen(&self, port: u16) -> Option<TcpListener> {
+        let address = self.address?;
+        match TcpListener::bind((address, port)).await {
+            Ok(listener) => Some(listener),
+            Err(error) => {
+                tracing::error!(%address, port, %error, "a simulated host cannot open its port");
+                None
+            }
+        }
+    }
+}
+
+fn new_key(random: &mut fastrand::Rng) -> PrivateKey {
+    let mut seed = [0; 32];
+    random.fill(&mut seed);
+    PrivateKey::from(Ed25519Keypair::from_seed(&seed))
+}
+
+/// The key that cloud-init would install: the block scalar `ed25519_private` under `ssh_keys`.
+fn host_key(user_data: &str) -> Option<PrivateKey> {
+    let text = String::from_utf8(BASE64_STANDARD.decode(user_data).ok()?).ok()?;
+    if !text.starts_with("#cloud-config") {
+        return None;
+    }
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let mut lines = text.lines().skip_while(|line| *line != "ssh_keys:");
+    let opening = lines.find(|line| line.trim() == "ed25519_private: |")?;
+    let block = lines.take_while(|line| indent(line) > indent(opening));
+    let key: String = block.map(|line| format!("{}\n", line.trim())).collect();
+    PrivateKey::from_openssh(key).ok()
+}

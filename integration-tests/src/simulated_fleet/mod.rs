@@ -1,0 +1,228 @@
+//! The simulated fleet: EC2, the hosts and their gatewayds in one process, on real loopback sockets with
+//! real protocols (EC2 Query API over HTTP, SSH, HTTPS). It is for faults and scale; it never stands in
+//! for the real walk.
+//!
+//! Each instance is a host at its own address of a 127.0.0.0/8 network: SSH on port 2222 once it is up, gatewayd on
+//! port 5000 while that runs. The SSH server knows no shell: a command line says what it is by assigning
+//! `GATEWAYZEN_COMMAND`. Whatever truly happens is in the [`Ledger`]; what goes wrong is told by [`Fault`]s.
+
+mod certificate;
+mod commands;
+mod config;
+mod ec2;
+mod faults;
+mod form;
+mod gatewayd;
+mod host;
+mod instance;
+mod ledger;
+mod network;
+mod ssh;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hyper::body::Bytes;
+use hyper::{Method, Request};
+use russh::keys::PublicKey;
+use serde::Serialize;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+pub use commands::commit_of;
+pub use config::{Config, DEFAULT_IMAGE, Times};
+pub use faults::{Fault, FaultKind};
+pub use ledger::{Entry, Event, Ledger, SimulatedTime};
+
+use ec2::Ec2;
+use faults::Faults;
+use host::Host;
+use network::{Answer, Network};
+
+/// A running simulated fleet. Dropping it ends it, with every host.
+pub struct SimulatedFleet {
+    shared: Arc<Shared>,
+    ec2: Arc<Ec2>,
+    address: SocketAddr,
+    _stop: DropGuard,
+}
+
+/// What every part of the fleet needs.
+struct Shared {
+    config: Config,
+    fleet_key: PublicKey,
+    faults: Faults,
+    ledger: Ledger,
+    stop: CancellationToken,
+}
+
+impl Shared {
+    fn record(&self, host: &Host, event: Event) {
+        self.ledger.record(&host.gatewayd, &host.instance, event);
+    }
+}
+
+/// A host as it truly is. It shows the secrets of the simulation, so that a test can look for them elsewhere.
+#[derive(Clone, Debug, Serialize)]
+pub struct HostView {
+    /// The EC2 instance id.
+    pub instance: String,
+    /// The gatewayd's id, from the tag.
+    pub gatewayd: String,
+    /// EC2's name for the instance's state.
+    pub state: &'static str,
+    /// The host's address; none for an instance that never gets one.
+    pub address: Option<Ipv4Addr>,
+    /// The release tag in place.
+    pub release: String,
+    /// gatewayd's API key, once it is made.
+    pub api_key: Option<String>,
+    /// SHA-256 of the host's certificate (DER), in hex, once it is made.
+    pub certificate: Option<String>,
+    /// The cold wallet in gatewayd's file.
+    pub saved_wallet: Option<String>,
+    /// The cold wallet that the running gatewayd holds.
+    pub running_wallet: Option<String>,
+    /// gatewayd's processes.
+    pub pids: Vec<u32>,
+}
+
+impl SimulatedFleet {
+    /// Starts a fleet.
+    ///
+    /// # Errors
+    /// When the fleet's public key is not an OpenSSH public key, when the network is not one of 127.0.0.0/8 or is taken, and when the
+    /// EC2 endpoint cannot listen.
+    pub async fn start(config: Config) -> io::Result<Self> {
+        let fleet_key = PublicKey::from_openssh(config.fleet_public_key.trim()).map_err(|error| {
+            io::Error::other(format!(
+                "the fleet's public key is not an OpenSSH public key: {error}"
+            ))
+        })?;
+        let network = Network::claim(config.network.as_deref(), config.ssh_port).await?;
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .map_err(|error| io::Error::other(format!("cannot listen on {}: {error}", config.listen)))?;
+        let address = listener.local_addr()?;
+        let faults = Faults::new(config.faults.clone(), config.seed);
+        let stop = CancellationToken::new();
+        let shared = Arc::new(Shared {
+            config,
+            fleet_key,
+            faults,
+            ledger: Ledger::new(),
+            stop: stop.clone(),
+        });
+        let ec2 = Arc::new(Ec2::new(shared.clone(), network));
+        let fleet = Self {
+            shared: shared.clone(),
+            ec2: ec2.clone(),
+            address,
+            _stop: stop.clone().drop_guard(),
+        };
+        tokio::spawn(async move {
+            let connection = |line| {
+                let (shared, ec2) = (shared.clone(), ec2.clone());
+                async move { network::http(line, |request| answer(request, &shared, &ec2)).await }
+            };
+            network::serve(listener, &stop, connection).await;
+        });
+        Ok(fleet)
+    }
+
+    /// The EC2 endpoint, for `AWS_ENDPOINT_URL`; `/_sim/ledger`, `/_sim/hosts` and `/_sim/faults` are below it.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The network of the hosts, such as `127.80.0.0/16`.
+    #[must_use]
+    pub fn network(&self) -> String {
+        self.ec2.network().to_string()
+    }
+
+    /// What truly happened.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.shared.ledger
+    }
+
+    /// Puts a fault in force.
+    pub fn fault(&self, fault: Fault) {
+        self.shared.faults.add(fault);
+    }
+
+    /// Ends every fault.
+    pub fn clear_faults(&self) {
+        self.shared.faults.clear();
+    }
+
+    /// The hosts as they truly are, in the order of their launches.
+    #[must_use]
+    pub fn hosts(&self) -> Vec<HostView> {
+        hosts(&self.ec2)
+    }
+}
+
+fn hosts(ec2: &Ec2) -> Vec<HostView> {
+    let view = |instance: Arc<instance::Instance>| {
+        let machine = lock(&instance.host.machine);
+        HostView {
+            instance: instance.id.clone(),
+            gatewayd: instance.host.gatewayd.clone(),
+            state: instance.state().name(),
+            address: instance.address,
+            release: machine.release.clone(),
+            api_key: machine.saved.key.clone(),
+            certificate: machine.certificate.as_ref().map(|made| made.fingerprint.clone()),
+            saved_wallet: machine.saved.cold_wallet.clone(),
+            running_wallet: machine
+                .process
+                .as_ref()
+                .and_then(|process| lock(&process.memory).cold_wallet.clone()),
+            pids: machine
+                .process
+                .iter()
+                .flat_map(|process| process.pids())
+                .collect(),
+        }
+    };
+    ec2.instances().into_iter().map(view).collect()
+}
+
+/// The endpoint: EC2 at `/`, the simulation's own doors below `/_sim`.
+async fn answer(request: Request<Bytes>, shared: &Shared, ec2: &Ec2) -> Answer {
+    match (request.method(), request.uri().path()) {
+        (&Method::POST, "/") => ec2.call(&request),
+        (&Method::GET, "/_sim/ledger") => network::json(200, &shared.ledger.to_json()),
+        (&Method::GET, "/_sim/hosts") => {
+            network::json(200, &json!({ "simulated": true, "hosts": hosts(ec2) }))
+        }
+        (&Method::GET, "/_sim/faults") => network::json(200, &json!(shared.faults.list())),
+        (&Method::POST, "/_sim/faults") => match serde_json::from_slice(request.body()) {
+            Ok(fault) => {
+                shared.faults.add(fault);
+                network::json(201, &json!(shared.faults.list()))
+            }
+            Err(error) => network::json(400, &json!({ "error": format!("not a fault: {error}") })),
+        },
+        (&Method::DELETE, "/_sim/faults") => {
+            shared.faults.clear();
+            network::json(200, &json!([]))
+        }
+        _ => network::json(
+            404,
+            &json!({ "error": "the simulated fleet has POST / (EC2) and /_sim/ledger, /_sim/hosts, /_sim/faults" }),
+        ),
+    }
+}
+
+/// The lock, also after a panic of another holder: what is behind these locks stays whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,188 @@
+//! The SSH server of a host: one account, one key, and commands by name in place of a shell.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use russh::keys::PublicKey;
+use russh::server::{Auth, ChannelOpenHandle, Config, Handle, Handler, Msg, Session, VerifiedPublicKey};
+use russh::{Channel, ChannelId};
+use tokio_util::sync::CancellationToken;
+
+use super::Shared;
+use super::commands::{self, Outcome};
+use super::faults::{FaultKind, means};
+use super::host::Host;
+use super::ledger::{Event, millis};
+use super::network::Line;
+
+/// How much a flooding command writes.
+const FLOOD_BYTES: usize = 200 << 20;
+
+/// Serves one connection until it ends.
+pub(super) async fn connection(line: Line, host: Arc<Host>, shared: Arc<Shared>) {
+    let happens = |kind| shared.faults.happens(&host.targets(), &kind);
+    if happens(FaultKind::ConnectionReset) {
+        let _ = line.stream.set_zero_linger();
+        return;
+    }
+    if happens(FaultKind::HostNeverAnswers) {
+        return line.cut.cancelled().await;
+    }
+    let config = Config {
+        keys: vec![host.ssh_key(happens(FaultKind::WrongHostKey))],
+        auth_rejection_time: Duration::from_millis(10),
+        inactivity_timeout: None,
+        ..Config::default()
+    };
+    let handler = Connection {
+        refuses: happens(FaultKind::RefusesUserKey),
+        cut: line.cut.clone(),
+        ended: CancellationToken::new(),
+        host: host.clone(),
+        shared: shared.clone(),
+    };
+    // The session runs in a task of its own, which ends when the line is cut.
+    if let Ok(session) = russh::server::run_stream(Arc::new(config), line, handler).await {
+        let _ = session.await;
+    }
+}
+
+struct Connection {
+    refuses: bool,
+    /// Cuts the connection.
+    cut: CancellationToken,
+    /// Says that the connection has ended.
+    ended: CancellationToken,
+    host: Arc<Host>,
+    shared: Arc<Shared>,
+}
+
+impl Connection {
+    fn admit(&self, user: &str, key: &PublicKey) -> Auth {
+        let known = user == self.shared.config.ssh_user && key.key_data() == self.shared.fleet_key.key_data();
+        if known && !self.refuses {
+            Auth::Accept
+        } else {
+            Auth::reject()
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.ended.cancel();
+    }
+}
+
+impl Handler for Connection {
+    type Error = russh::Error;
+
+    async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
+        Ok(self.admit(user, key.public_key))
+    }
+
+    async fn channel_open_session(
+        &mut self,
+        _channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        reply.accept().await;
+        Ok(())
+    }
+
+    async fn exec_request(
+        &mut self,
+        channel: ChannelId,
+        data: &[u8],
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        session.channel_success(channel)?;
+        let command = Command {
+            line: String::from_utf8_lossy(data).into_owned(),
+            host: self.host.clone(),
+            shared: self.shared.clone(),
+            cut: self.cut.clone(),
+            ended: self.ended.clone(),
+        };
+        let (handle, gone) = (session.handle(), self.host.gone.clone());
+        // A command outlives its connection, as on a real host, but not its host.
+        tokio::spawn(gone.run_until_cancelled_owned(command.run(handle, channel)));
+        Ok(())
+    }
+}
+
+struct Command {
+    line: String,
+    host: Arc<Host>,
+    shared: Arc<Shared>,
+    cut: CancellationToken,
+    ended: CancellationToken,
+}
+
+impl Command {
+    async fn run(self, handle: Handle, channel: ChannelId) {
+        let Some(outcome) = self.outcome(&handle, channel).await else {
+            return;
+        };
+        // Errors here are a client that left.
+        if !outcome.stdout.is_empty() {
+            let _ = handle.data(channel, outcome.stdout).await;
+        }
+        if !outcome.stderr.is_empty() {
+            let _ = handle.extended_data(channel, 1, outcome.stderr).await;
+        }
+        let _ = handle.exit_status_request(channel, outcome.exit).await;
+        let _ = handle.eof(channel).await;
+        let _ = handle.close(channel).await;
+    }
+
+    /// Plays the command; `None` when nobody is to be told how it ended.
+    async fn outcome(&self, handle: &Handle, channel: ChannelId) -> Option<Outcome> {
+        let name = commands::variable(&self.line, "GATEWAYZEN_COMMAND").unwrap_or_default();
+        let times = &self.shared.config.times;
+        let lock = self.host.command_lock.lock();
+        let Ok(_lock) = tokio::time::timeout(Duration::from_millis(times.lock_wait_ms), lock).await else {
+            return Some(Outcome::failed(75, ""));
+        };
+        let started = Instant::now();
+        let happens = |is: &dyn Fn(&FaultKind) -> bool| self.shared.faults.any(&self.host.targets(), is);
+        if happens(&|kind| matches!(kind, FaultKind::CommandHangs { command } if means(command, &name))) {
+            self.ended.cancelled().await;
+            return None;
+        }
+        if happens(&|kind| matches!(kind, FaultKind::CommandFloods { command } if means(command, &name))) {
+            flood(handle, channel).await;
+        }
+        tokio::time::sleep(self.host.vary(times.command(&name), times)).await;
+        let status = self.shared.faults.take(&self.host.targets(), |kind| match kind {
+            FaultKind::CommandExits { command, status } if means(command, &name) => Some(*status),
+            _ => None,
+        });
+        let outcome = match status {
+            Some(status) => Outcome::failed(status, "simulated failure\n"),
+            None => commands::play(&name, &self.line, &self.host, &self.shared).await,
+        };
+        let took_ms = millis(started.elapsed());
+        let event = Event::Command {
+            name: name.clone(),
+            took_ms,
+            exit: outcome.exit,
+        };
+        self.shared.record(&self.host, event);
+        if happens(&|kind| matches!(kind, FaultKind::CommandLosesReply { command } if means(command, &name)))
+        {
+            self.cut.cancel();
+            return None;
+        }
+        Some(outcome)
+    }
+}
+
+async fn flood(handle: &Handle, channel: ChannelId) {
+    let chunk = "gatewayd says the same thing over and over\n".repeat(700);
+    let mut written = 0;
+    while written < FLOOD_BYTES && handle.data(channel, chunk.clone()).await.is_ok() {
+        written += chunk.len();
+    }
+}

@@ -1,0 +1,5 @@
+//! Stories of the simulated fleet, told by clients that know nothing of its inside.
+
+mod client;
+mod ec2;
+mod hosts;

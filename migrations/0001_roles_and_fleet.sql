@@ -1,0 +1,37 @@
+-- Roles are shared by every database of a cluster, so they may exist already, and two migrations in two
+-- databases may make them at the same moment: the lock lets one through at a time.
+SELECT pg_advisory_xact_lock(7260091);
+
+DO $$
+DECLARE
+  role_name text;
+BEGIN
+  -- gatewayzen_app:      external applications; create, move and read gatewayds, never a secret.
+  -- gatewayzen_service:  dispatcher and workers; change rows only through the functions of migration 4.
+  -- gatewayzen_operator: the command line; what an application may do, and hold and resume.
+  -- They may log in, but have no password until somebody gives them one.
+  FOREACH role_name IN ARRAY ARRAY['gatewayzen_app', 'gatewayzen_service', 'gatewayzen_operator'] LOOP
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role_name) THEN
+      EXECUTE format('CREATE ROLE %I LOGIN', role_name);
+    END IF;
+  END LOOP;
+  -- Nobody logs in as the engine. It owns the functions by which workers advance rows, and by its name the
+  -- guard of `gatewayds` tells their writes from everybody else's, the superuser's included.
+  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'gatewayzen_engine') THEN
+    CREATE ROLE gatewayzen_engine NOLOGIN;
+  END IF;
+END
+$$;
+
+GRANT USAGE ON SCHEMA public TO gatewayzen_app, gatewayzen_service, gatewayzen_operator, gatewayzen_engine;
+REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+
+-- One row: who this fleet is on EC2. Two databases with the same fleet name must never take each other's
+-- machines for orphans, so the identity is random and not a name.
+CREATE TABLE fleet (
+  only_row   boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+  id         uuid NOT NULL DEFAULT gen_random_uuid(),
+  created_at timestamptz NOT NULL DEFAULT now()
+);
+INSERT INTO fleet DEFAULT VALUES;
+GRANT SELECT ON fleet TO gatewayzen_app, gatewayzen_service, gatewayzen_operator, gatewayzen_engine;

@@ -1,0 +1,5 @@
+//! The wallet-worker: makes cold wallets, keeps them sealed, and tells each gatewayd its address.
+
+pub mod api;
+pub mod converge;
+pub mod step;
