@@ -3,8 +3,6 @@
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
 DEV=$ROOT/.dev
-# Every process started from here carries this mark in its environment, so that `down` can tell it from a stranger's.
-export GATEWAYZEN_DEV=$DEV
 
 say() { printf '%s\n' "$*" >&2; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }

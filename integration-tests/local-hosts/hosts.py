@@ -27,6 +27,9 @@ SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 # The user of a login finds the host's own node and pm2 first, as on a golden image.
 PATH = f"{DEV}/peer/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+# Hangs in 3.29.0, works in 3.29.1; see deploy/dev/setup.
+LAST_MIGRATION = "20141004204719-add-invoice-id-to-gateway-transactions"
+
 ENTER = """#!/bin/sh
 # Run by sshd for every login on this host: the golden image's login environment and home, then the command asked for.
 cd {home} || exit 1
@@ -73,9 +76,14 @@ class Postgres:
             raise RuntimeError(f"psql: {done.stderr.strip()}")
         return done.stdout.split()
 
-    def create(self, name):
-        if name not in self.run("SELECT datname FROM pg_database"):
-            self.run(f'CREATE DATABASE "{name}" TEMPLATE gatewayd_template OWNER gatewayd')
+    def create(self, name, last_migration):
+        """A host's own database as its golden image left it. The template has 3.29.0's tables; `last_migration` is the
+        one that 3.29.1 has more, or empty."""
+        if name in self.run("SELECT datname FROM pg_database"):
+            return
+        self.run(f'CREATE DATABASE "{name}" TEMPLATE gatewayd_template OWNER gatewayd')
+        if last_migration:
+            self.run(f'\\connect "{name}"', f"INSERT INTO migrations (name, run_on) VALUES ('{last_migration}', now())")
 
     def drop(self, name):
         self.run("SET client_min_messages = warning", f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
@@ -198,7 +206,7 @@ class Host:
         ssh.mkdir(parents=True, exist_ok=True)
         if not (home / "gatewayd").exists():
             subprocess.run([CHECKOUT, home / "gatewayd", self.tag], check=True, capture_output=True)
-        self.postgres.create(self.database)
+        self.postgres.create(self.database, "" if self.tag == "v3.29.0" else LAST_MIGRATION)
         self._write_keys(ssh)
         light = self.settings["mode"] == "light"
         enter = home / "enter"

@@ -82,8 +82,9 @@ class Wrapper:
             status, headers = f"{refused.status} Error", [("Content-Type", "text/xml;charset=UTF-8")]
             answer = ERROR.format(escape(refused.code), escape(refused.message)).encode()
         if drop:  # the connection ends without an answer, as when the network or EC2's front dies
+            start_response("200 OK", [])
             environ["werkzeug.socket"].shutdown(2)
-            return []
+            return [b""]
         start_response(status, [h for h in headers if h[0].lower() != "content-length"] + [("Content-Length", str(len(answer)))])
         return [answer]
 

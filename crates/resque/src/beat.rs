@@ -12,7 +12,9 @@ use tokio::time::{Instant, sleep};
 use tracing::{error, info, warn};
 
 use crate::{
-    Error, Queue, WorkerConfig, backoff::Backoff, clock,
+    Error, Queue, WorkerConfig,
+    backoff::Backoff,
+    clock,
     connection::Request,
     id::{Ids, is_ours},
     scripts::{self, REAP, RENEW},
@@ -36,7 +38,10 @@ impl Busy {
     }
 
     pub(crate) fn end(&self, slot: usize) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&slot);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&slot);
     }
 
     fn now(&self) -> Vec<usize> {
@@ -82,12 +87,7 @@ impl Beat {
         }
     }
 
-    async fn once(
-        &self,
-        started: &str,
-        reap_from: Instant,
-        prune_from: &mut Instant,
-    ) -> Result<(), Error> {
+    async fn once(&self, started: &str, reap_from: Instant, prune_from: &mut Instant) -> Result<(), Error> {
         self.renew().await?;
         self.register(started).await?;
         if Instant::now() >= reap_from {
@@ -122,13 +122,17 @@ impl Beat {
             let fields: Vec<(&str, &str)> = ids.iter().map(|id| (id.as_str(), beat.as_str())).collect();
             pipeline.atomic();
             // The heartbeat first: a worker without one looks dead to Ruby.
-            pipeline.hset_multiple(self.queue.key("workers:heartbeat"), &fields).ignore();
+            pipeline
+                .hset_multiple(self.queue.key("workers:heartbeat"), &fields)
+                .ignore();
             pipeline.sadd(self.queue.key("workers"), ids);
             let (new,): (usize,) = self.queue.redis.call(Request::Pipeline(&pipeline)).await?;
             if new > 0 {
                 let mut command = cmd("MSET");
                 for id in ids {
-                    command.arg(self.queue.key(&format!("worker:{id}:started"))).arg(started);
+                    command
+                        .arg(self.queue.key(&format!("worker:{id}:started")))
+                        .arg(started);
                 }
                 let () = self.queue.redis.call(Request::Command(&command)).await?;
             }

@@ -1,13 +1,10 @@
 //! The forms in which Resque writes a time. All of them in UTC.
 
-use time::{
-    OffsetDateTime, format_description::StaticFormatDescription, macros::format_description,
-};
+use time::{OffsetDateTime, format_description::StaticFormatDescription, macros::format_description};
 
 const FAILED_AT: StaticFormatDescription =
     format_description!("[year]/[month]/[day] [hour]:[minute]:[second] UTC");
-const RUN_AT: StaticFormatDescription =
-    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");
+const RUN_AT: StaticFormatDescription = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");
 const STARTED: StaticFormatDescription =
     format_description!("[year]-[month]-[day] [hour]:[minute]:[second] +0000");
 const HEARTBEAT: StaticFormatDescription =
@@ -62,9 +59,6 @@ mod tests {
         assert_eq!(text(when, RUN_AT), "2026-11-24T05:57:01Z");
         assert_eq!(text(when, STARTED), "2026-11-24 05:57:01 +0000");
         assert_eq!(heartbeat(1_795_499_821), "2026-11-24T05:57:01+00:00");
-        assert_eq!(
-            parse_heartbeat("2026-11-24T06:57:01+01:00"),
-            Some(1_795_499_821)
-        );
+        assert_eq!(parse_heartbeat("2026-11-24T06:57:01+01:00"), Some(1_795_499_821));
     }
 }

@@ -140,10 +140,7 @@ impl Queue {
 
     async fn entry(&self, index: usize) -> Result<FailedEntry, Error> {
         let found = self.failed(index, 1).await?;
-        found
-            .into_iter()
-            .next()
-            .ok_or(Error::NoSuchEntry { index })
+        found.into_iter().next().ok_or(Error::NoSuchEntry { index })
     }
 }
 
@@ -231,8 +228,7 @@ mod tests {
     #[test]
     fn an_entry_has_the_fields_of_ruby_in_its_order() {
         let failure = Failure::new("E", "it \"broke\"");
-        let text = String::from_utf8(record(&failure, br#"{"class":"C","args":[1]}"#, "w", "q"))
-            .unwrap();
+        let text = String::from_utf8(record(&failure, br#"{"class":"C","args":[1]}"#, "w", "q")).unwrap();
         let (head, rest) = text.split_at(r#"{"failed_at":""#.len());
         assert_eq!(head, r#"{"failed_at":""#);
         assert_eq!(
@@ -259,6 +255,10 @@ mod tests {
         let noted = String::from_utf8(retried(raw).unwrap()).unwrap();
         assert!(noted.contains("12345678901234567890123"), "{noted}");
         assert_eq!(noted.matches("retried_at").count(), 1, "{noted}");
-        assert!(FailedEntry::read(0, b"nonsense".to_vec()).error.contains("not JSON"));
+        assert!(
+            FailedEntry::read(0, b"nonsense".to_vec())
+                .error
+                .contains("not JSON")
+        );
     }
 }

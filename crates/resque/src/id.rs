@@ -40,9 +40,7 @@ pub(crate) fn is_ours(id: &str) -> bool {
     let Some((_, random)) = host.rsplit_once(MARK) else {
         return false;
     };
-    random.len() == 8
-        && random.bytes().all(|digit| digit.is_ascii_hexdigit())
-        && process.contains('+')
+    random.len() == 8 && random.bytes().all(|digit| digit.is_ascii_hexdigit()) && process.contains('+')
 }
 
 /// The host's name, with nothing in it that would divide an id or a page's address.
@@ -53,9 +51,19 @@ fn host() -> String {
     let name: String = name
         .trim()
         .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_') { c } else { '-' })
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_') {
+                c
+            } else {
+                '-'
+            }
+        })
         .collect();
-    if name.is_empty() { "localhost".to_owned() } else { name }
+    if name.is_empty() {
+        "localhost".to_owned()
+    } else {
+        name
+    }
 }
 
 #[cfg(test)]
@@ -73,7 +81,13 @@ mod tests {
         assert!(ids.of(1).ends_with("+1:a,b:c"), "{}", ids.of(1));
         assert!(is_ours(ids.of(0)));
         assert_ne!(Ids::new(&config).of(0), ids.of(0));
-        for foreign in ["host:12:q", "host:12+3:q", "vm.rs:12+3:q", "solo", "h.rs0011zz22:1+1:q"] {
+        for foreign in [
+            "host:12:q",
+            "host:12+3:q",
+            "vm.rs:12+3:q",
+            "solo",
+            "h.rs0011zz22:1+1:q",
+        ] {
             assert!(!is_ours(foreign), "{foreign}");
         }
     }

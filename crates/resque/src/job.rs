@@ -68,7 +68,7 @@ impl Job {
     ///
     /// # Errors
     /// The text says why it is not a job.
-    pub(crate) fn parse(queue: String, raw: Vec<u8>, rescues: u32) -> Result<Self, NotAJob> {
+    pub(crate) fn parse(queue: String, raw: Vec<u8>, rescues: u32) -> Result<Self, String> {
         #[derive(Deserialize)]
         struct Wire {
             class: String,
@@ -87,35 +87,20 @@ impl Job {
                 rescues,
                 raw,
             }),
-            Err(cause) => Err(NotAJob {
-                reason: format!(
-                    "The queue's element is not a Resque job, {{\"class\":\"…\",\"args\":[…]}}: {cause}. \
-                     Its bytes are kept in the payload."
-                ),
-                queue,
-                raw,
-            }),
+            Err(cause) => Err(format!(
+                "The queue's element is not a Resque job, {{\"class\":\"…\",\"args\":[…]}}: {cause}. \
+                 Its bytes are kept in the payload."
+            )),
         }
     }
-}
-
-/// An element of a queue that nobody can run.
-pub(crate) struct NotAJob {
-    pub(crate) reason: String,
-    pub(crate) queue: String,
-    pub(crate) raw: Vec<u8>,
 }
 
 /// A payload fit for display: the JSON object itself without blanks, which Node needs to find an entry
 /// again, or the raw bytes wrapped up as the argument of a class that says that they are no job.
 pub(crate) fn displayable(raw: &[u8]) -> Box<RawValue> {
-    #[derive(Deserialize)]
-    struct Shape {
-        #[serde(rename = "class")]
-        _class: String,
-    }
+    // Numbers that do not fit are for other readers what invalid JSON is, so a whole reading must succeed.
     if let Ok(text) = std::str::from_utf8(raw)
-        && serde_json::from_str::<Shape>(text).is_ok()
+        && serde_json::from_str::<Value>(text).is_ok_and(|job| job["class"].is_string())
         && let Ok(value) = RawValue::from_string(compact(text))
     {
         return value;
@@ -138,18 +123,17 @@ pub(crate) fn displayable(raw: &[u8]) -> Box<RawValue> {
 
 /// JSON without the blanks between its tokens; everything else, numbers too, stays as it was written.
 fn compact(json: &str) -> String {
-    let mut compact = String::with_capacity(json.len());
     let (mut in_string, mut escaped) = (false, false);
-    for letter in json.chars() {
-        if in_string {
-            compact.push(letter);
-            (in_string, escaped) = (letter != '"' || escaped, letter == '\\' && !escaped);
-        } else if !matches!(letter, ' ' | '\t' | '\n' | '\r') {
-            compact.push(letter);
-            in_string = letter == '"';
-        }
-    }
-    compact
+    json.chars()
+        .filter(|letter| {
+            if in_string {
+                (in_string, escaped) = (*letter != '"' || escaped, *letter == '\\' && !escaped);
+                return true;
+            }
+            in_string = *letter == '"';
+            !matches!(letter, ' ' | '\t' | '\n' | '\r')
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -168,12 +152,7 @@ mod tests {
 
     #[test]
     fn what_other_clients_push_is_read() {
-        let args = |text: &str| {
-            Job::parse("q".into(), text.into(), 0)
-                .map_err(|e| e.reason)
-                .unwrap()
-                .args
-        };
+        let args = |text: &str| Job::parse("q".into(), text.into(), 0).unwrap().args;
         assert_eq!(args(r#"{"class":"C","queue":"q","args":[1]}"#), [json!(1)]);
         assert_eq!(
             args(r#"{"class": "C", "args": [1], "enqueue_timestamp": 1.5}"#),
@@ -181,10 +160,7 @@ mod tests {
         );
         assert_eq!(args(r#"{"class":"C"}"#), Vec::<Value>::new());
         assert_eq!(args(r#"{"class":"C","args":null}"#), Vec::<Value>::new());
-        assert_eq!(
-            args(r#"{"class":"C","args":{"a":1}}"#),
-            [json!({ "a": 1 })]
-        );
+        assert_eq!(args(r#"{"class":"C","args":{"a":1}}"#), [json!({ "a": 1 })]);
         assert_eq!(
             args(r#"{"class":"C","args":[9223372036854775807]}"#),
             [json!(i64::MAX)]
@@ -193,7 +169,17 @@ mod tests {
 
     #[test]
     fn what_is_no_job_is_refused_with_a_reason() {
-        for element in ["", "x", "[]", "5", "null", "{}", r#"{"class":5}"#, "\"\\ud800\"", "1e400"] {
+        for element in [
+            "",
+            "x",
+            "[]",
+            "5",
+            "null",
+            "{}",
+            r#"{"class":5}"#,
+            "\"\\ud800\"",
+            "1e400",
+        ] {
             let refused = Job::parse("q".into(), element.into(), 0).err();
             assert!(refused.is_some(), "{element}");
         }

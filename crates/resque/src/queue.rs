@@ -33,7 +33,9 @@ pub struct Queue {
 
 impl std::fmt::Debug for Queue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Queue").field("prefix", &self.prefix).finish_non_exhaustive()
+        f.debug_struct("Queue")
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
     }
 }
 
@@ -87,7 +89,9 @@ impl Queue {
         let mut pipeline = pipe();
         pipeline.atomic();
         pipeline.sadd(self.key("queues"), queue).ignore();
-        pipeline.rpush(self.key(&format!("queue:{queue}")), payload).ignore();
+        pipeline
+            .rpush(self.key(&format!("queue:{queue}")), payload)
+            .ignore();
         self.redis.call(Request::Pipeline(&pipeline)).await
     }
 
@@ -101,11 +105,7 @@ impl Queue {
     ///
     /// # Errors
     /// When Redis cannot be asked. Any part of the jobs may have been pushed; pushing all again is safe.
-    pub async fn push_unique_many(
-        &self,
-        jobs: &[Push],
-        marker_ttl: Duration,
-    ) -> Result<usize, Error> {
+    pub async fn push_unique_many(&self, jobs: &[Push], marker_ttl: Duration) -> Result<usize, Error> {
         if jobs.is_empty() {
             return Ok(0);
         }
@@ -140,12 +140,7 @@ impl Queue {
     ///
     /// # Errors
     /// When Redis cannot be asked.
-    pub async fn peek(
-        &self,
-        queue: &str,
-        start: usize,
-        count: usize,
-    ) -> Result<Vec<Vec<u8>>, Error> {
+    pub async fn peek(&self, queue: &str, start: usize, count: usize) -> Result<Vec<Vec<u8>>, Error> {
         self.range(&format!("queue:{queue}"), start, count).await
     }
 
@@ -174,6 +169,21 @@ impl Queue {
         Ok(value.is_some_and(|value| value.trim_ascii().eq_ignore_ascii_case(b"true")))
     }
 
+    /// Whether the server writes every command to a file before long (`appendonly`); `None` when it does
+    /// not tell.
+    ///
+    /// # Errors
+    /// When Redis cannot be asked.
+    pub async fn appends_to_file(&self) -> Result<Option<bool>, Error> {
+        let command = cmd("INFO").arg("persistence").to_owned();
+        let told: Vec<u8> = self.redis.call(Request::Command(&command)).await?;
+        let told = String::from_utf8_lossy(&told);
+        Ok(told
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("aof_enabled:"))
+            .map(|value| value == "1"))
+    }
+
     /// The numbers of attempts that ended and that failed (`stat:processed`, `stat:failed`), of all
     /// clients together.
     ///
@@ -181,7 +191,9 @@ impl Queue {
     /// When Redis cannot be asked.
     pub async fn stats(&self) -> Result<(u64, u64), Error> {
         let mut command = cmd("MGET");
-        command.arg(self.key("stat:processed")).arg(self.key("stat:failed"));
+        command
+            .arg(self.key("stat:processed"))
+            .arg(self.key("stat:failed"));
         let (processed, failed): (Option<u64>, Option<u64>) =
             self.redis.call(Request::Command(&command)).await?;
         Ok((processed.unwrap_or(0), failed.unwrap_or(0)))
@@ -191,17 +203,15 @@ impl Queue {
         format!("{}{rest}", self.prefix)
     }
 
-    pub(crate) async fn range(
-        &self,
-        key: &str,
-        start: usize,
-        count: usize,
-    ) -> Result<Vec<Vec<u8>>, Error> {
+    pub(crate) async fn range(&self, key: &str, start: usize, count: usize) -> Result<Vec<Vec<u8>>, Error> {
         if count == 0 {
             return Ok(Vec::new());
         }
         let mut command = cmd("LRANGE");
-        command.arg(self.key(key)).arg(start).arg(start.saturating_add(count - 1));
+        command
+            .arg(self.key(key))
+            .arg(start)
+            .arg(start.saturating_add(count - 1));
         self.redis.call(Request::Command(&command)).await
     }
 }

@@ -5,16 +5,12 @@ use std::sync::LazyLock;
 
 use redis::{Script, ScriptInvocation};
 
-pub(crate) static CLAIM: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("lua/claim.lua")));
-pub(crate) static FINISH: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("lua/finish.lua")));
+pub(crate) static CLAIM: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/claim.lua")));
+pub(crate) static FINISH: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/finish.lua")));
 pub(crate) static GIVE_BACK: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("lua/give_back.lua")));
-pub(crate) static RENEW: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("lua/renew.lua")));
-pub(crate) static REAP: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("lua/reap.lua")));
+pub(crate) static RENEW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/renew.lua")));
+pub(crate) static REAP: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/reap.lua")));
 pub(crate) static PUSH_UNIQUE: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("lua/push_unique.lua")));
 pub(crate) static REQUEUE_FAILED: LazyLock<Script> =

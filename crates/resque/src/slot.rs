@@ -23,6 +23,7 @@ pub(crate) struct Claimed {
     pub(crate) slot: usize,
     pub(crate) queue: String,
     pub(crate) raw: Vec<u8>,
+    pub(crate) sha: String,
     pub(crate) rescues: u32,
 }
 
@@ -40,20 +41,19 @@ impl<H: Handler> Slots<H> {
     /// Runs a job to its end. Returns when Redis knows how it ended, or it was given back.
     pub(crate) async fn run(self: Arc<Self>, claimed: Claimed) {
         let id = self.ids.of(claimed.slot);
-        let (queue, raw) = (claimed.queue.clone(), claimed.raw.clone());
+        let (queue, raw, sha) = (claimed.queue.clone(), claimed.raw.clone(), claimed.sha);
         let outcome = match Job::parse(claimed.queue, claimed.raw, claimed.rescues) {
             Ok(job) => self.handle(job).await,
-            Err(element) => {
-                let reason = element.reason;
-                warn!(queue = element.queue, "{reason} It is in the failed jobs.");
+            Err(reason) => {
+                warn!(queue, "{reason} It is in the failed jobs.");
                 Some(Err(Failure::new("Resque::NotAJob", reason)))
             }
         };
         match outcome {
-            Some(Ok(())) => self.finish(id, &queue, &[]).await,
+            Some(Ok(())) => self.finish(id, &queue, &sha, &[]).await,
             Some(Err(failure)) => {
                 let entry = failed::record(&failure, &raw, id, &queue);
-                self.finish(id, &queue, &entry).await;
+                self.finish(id, &queue, &sha, &entry).await;
             }
             None => match give_back(&self.queue, &[id]).await {
                 Ok(_) => debug!(queue, "a job in hand was given back to its queue"),
@@ -90,7 +90,10 @@ impl<H: Handler> Slots<H> {
                 match timeout(STOPPING, &mut task).await {
                     Ok(Ok(outcome)) => Ok(outcome),
                     _ => {
-                        warn!(queue, class, "a job ran for {limit:?}, its limit, and was stopped");
+                        warn!(
+                            queue,
+                            class, "a job ran for {limit:?}, its limit, and was stopped"
+                        );
                         return Some(Err(Failure::new(
                             "Resque::JobTimeout",
                             format!("The job ran for {limit:?}, its limit, and was stopped."),
@@ -111,9 +114,9 @@ impl<H: Handler> Slots<H> {
 
     /// Tells Redis how the job ended, for as long as that takes: until then the slot is not free, so
     /// that no later job can be mistaken for this one.
-    async fn finish(&self, id: &str, queue: &str, entry: &[u8]) {
+    async fn finish(&self, id: &str, queue: &str, sha: &str, entry: &[u8]) {
         let mut call = scripts::call(&FINISH, &self.queue.prefix);
-        call.arg(id).arg(self.config.failed_limit).arg(entry);
+        call.arg(id).arg(sha).arg(self.config.failed_limit).arg(entry);
         let mut backoff = Backoff::new();
         let mut last_failure: Option<Error> = None;
         loop {
@@ -122,13 +125,20 @@ impl<H: Handler> Slots<H> {
                 Ok(_) => {
                     // An earlier try may have been carried out and its answer lost.
                     if last_failure.is_none() {
-                        warn!(queue, worker = id, "a job ended after its lease was lost: it counts for nothing here, and may run again");
+                        warn!(
+                            queue,
+                            worker = id,
+                            "a job ended after its lease was lost: it counts for nothing here, and may run again"
+                        );
                     }
                     return;
                 }
                 Err(failure) => {
                     if !failure.is_outage() && last_failure.as_ref() != Some(&failure) {
-                        error!(queue, "the end of a job could not be recorded: {failure}; trying again");
+                        error!(
+                            queue,
+                            "the end of a job could not be recorded: {failure}; trying again"
+                        );
                     }
                     last_failure = Some(failure);
                     backoff.wait().await;

@@ -97,7 +97,12 @@ impl Waiter {
             None => connection.insert(self.queue.redis.blocking(BLOCK).await?),
         };
         let mut command = cmd("BLMOVE");
-        command.arg(&self.key).arg(&self.key).arg("LEFT").arg("LEFT").arg(BLOCK.as_secs());
+        command
+            .arg(&self.key)
+            .arg(&self.key)
+            .arg("LEFT")
+            .arg("LEFT")
+            .arg(BLOCK.as_secs());
         let moved: Option<redis::Value> = command
             .query_async(open)
             .await

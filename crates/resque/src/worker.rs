@@ -86,13 +86,18 @@ impl WorkerConfig {
         if let Some(name) = self.queues.iter().find(|name| {
             name.is_empty() || name.contains(|c: char| c == ',' || c.is_whitespace() || c.is_control())
         }) {
-            return refuse(format!("{name:?} is no queue name: it is empty or has a comma or a blank in it"));
+            return refuse(format!(
+                "{name:?} is no queue name: it is empty or has a comma or a blank in it"
+            ));
         }
         if self.slots == 0 || self.slots > 100_000 {
             return refuse(format!("slots is {}; it must be from 1 to 100000", self.slots));
         }
         if self.heartbeat.is_zero() || self.heartbeat > Duration::from_secs(30) {
-            return refuse(format!("heartbeat is {:?}; it must be above 0 and at most 30 s", self.heartbeat));
+            return refuse(format!(
+                "heartbeat is {:?}; it must be above 0 and at most 30 s",
+                self.heartbeat
+            ));
         }
         if self.lease < self.heartbeat * 3 {
             return refuse(format!(
@@ -255,7 +260,7 @@ impl<H: Handler> Worker<H> {
         for slot in &free {
             call.arg(self.slots.ids.of(*slot));
         }
-        type Answer = (u8, u8, String, Vec<(usize, Vec<u8>, Vec<u8>, u32)>);
+        type Answer = (u8, u8, String, Vec<(usize, Vec<u8>, Vec<u8>, String, u32)>);
         let (paused, more, trouble, jobs): Answer =
             self.slots.queue.redis.call(Request::Script(&call)).await?;
         if trouble.is_empty() {
@@ -264,7 +269,7 @@ impl<H: Handler> Worker<H> {
             self.complain(format!("a queue cannot be read and is left out: {trouble}"));
         }
         let full = jobs.len() == free.len();
-        for (number, queue, raw, rescues) in jobs {
+        for (number, queue, raw, sha, rescues) in jobs {
             let Some(&slot) = free.get(number.wrapping_sub(1)) else {
                 continue;
             };
@@ -272,6 +277,7 @@ impl<H: Handler> Worker<H> {
                 slot,
                 queue: String::from_utf8_lossy(&queue).into_owned(),
                 raw,
+                sha,
                 rescues,
             });
         }
@@ -323,11 +329,17 @@ impl<H: Handler> Worker<H> {
         if self.tasks.is_empty() {
             return;
         }
-        info!("stopping: {} jobs in hand have up to {limit:?} to end", self.tasks.len());
+        info!(
+            "stopping: {} jobs in hand have up to {limit:?} to end",
+            self.tasks.len()
+        );
         if timeout(limit, self.all_ended()).await.is_ok() {
             return;
         }
-        warn!("{} jobs did not end within {limit:?} and are given back to their queues", self.tasks.len());
+        warn!(
+            "{} jobs did not end within {limit:?} and are given back to their queues",
+            self.tasks.len()
+        );
         self.slots.give_up.cancel();
         if timeout(Duration::from_secs(5), self.all_ended()).await.is_err() {
             self.tasks.shutdown().await;

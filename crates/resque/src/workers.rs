@@ -51,7 +51,11 @@ impl WorkerInfo {
         let mut part = || parts.next().unwrap_or_default().to_owned();
         let (host, pid, queues) = (part(), part(), part());
         Self {
-            queues: queues.split(',').filter(|q| !q.is_empty()).map(str::to_owned).collect(),
+            queues: queues
+                .split(',')
+                .filter(|q| !q.is_empty())
+                .map(str::to_owned)
+                .collect(),
             id,
             host,
             pid,
@@ -80,7 +84,10 @@ impl Working {
                 serde_json::Value::String(text) => text,
                 other => other.to_string(),
             },
-            payload: wire.payload.map(|p| p.get().as_bytes().to_vec()).unwrap_or_default(),
+            payload: wire
+                .payload
+                .map(|p| p.get().as_bytes().to_vec())
+                .unwrap_or_default(),
         })
     }
 }
@@ -112,7 +119,10 @@ impl Queue {
                 beats.arg(id);
             }
             let mut pipeline = pipe();
-            pipeline.add_command(doing).add_command(started).add_command(beats);
+            pipeline
+                .add_command(doing)
+                .add_command(started)
+                .add_command(beats);
             type Texts = Vec<Option<Vec<u8>>>;
             let (doing, started, beats): (Texts, Texts, Texts) =
                 self.redis.call(Request::Pipeline(&pipeline)).await?;

@@ -15,6 +15,7 @@ mod form;
 mod gatewayd;
 mod host;
 mod instance;
+mod launch;
 mod ledger;
 mod network;
 mod ssh;

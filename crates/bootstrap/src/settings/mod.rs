@@ -1,8 +1,11 @@
 //! Every setting of every service. `defaults.toml` beside this crate says what each means and its default.
 
 mod duration;
+mod error;
 mod fleet;
+mod known;
 mod load;
+mod validate;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,8 +14,9 @@ use gatewayzen_core::State;
 use secrecy::SecretString;
 use serde::Deserialize;
 
+pub use error::ConfigError;
 pub use fleet::{ConnectVia, Ec2, Gatewayd, GatewaydCommands, Hosts, Ssh, Wallet, WalletKeyType};
-pub use load::{ConfigError, DEFAULTS, load};
+pub use load::{DEFAULTS, load};
 
 /// All settings, of all services: one file serves a whole deployment.
 #[derive(Debug, Clone, Deserialize)]

@@ -17,7 +17,7 @@ use uuid::Uuid;
 pub use doors::{Move, Refused};
 pub use launches::LaunchAttempt;
 pub use leases::{Finished, Lease, LeaseCheck, Outcome, Verdict};
-pub use reading::{DueJob, Filter, Gatewayd, HistoryEntry, StateCount};
+pub use reading::{DueJob, Filter, Gatewayd, HistoryEntry, StateCount, Surroundings};
 pub use secrets::StoredWallet;
 
 /// The migrations, in the binary.
@@ -30,6 +30,17 @@ pub const DUE_CHANNEL: &str = "gatewayzen_due";
 #[derive(Clone, Debug)]
 pub struct Repository {
     pool: PgPool,
+}
+
+/// Hears when somebody's write makes rows due.
+#[derive(Debug)]
+pub struct DueListener(PgListener);
+
+impl DueListener {
+    /// Waits for the next word. False: the connection broke; make a new listener.
+    pub async fn notified(&mut self) -> bool {
+        matches!(self.0.try_recv().await, Ok(Some(_)))
+    }
 }
 
 /// A statement that failed.
@@ -105,6 +116,18 @@ impl Repository {
         Ok(Repository { pool })
     }
 
+    /// Whom this connects to, as "user at host:port, database name": no secret, for messages.
+    pub fn target(&self) -> String {
+        let options = self.pool.connect_options();
+        format!(
+            "{} at {}:{}, database {}",
+            options.get_username(),
+            options.get_host(),
+            options.get_port(),
+            options.get_database().unwrap_or(options.get_username())
+        )
+    }
+
     /// Sees that Postgres answers.
     pub async fn ping(&self) -> Result<()> {
         sqlx::query("SELECT 1").execute(&self.pool).await.map_err(|error| match error {
@@ -177,10 +200,10 @@ impl Repository {
     }
 
     /// Listens for rows that become due.
-    pub async fn listen_due(&self) -> Result<PgListener> {
+    pub async fn listen_due(&self) -> Result<DueListener> {
         let mut listener = PgListener::connect_with(&self.pool).await?;
         listener.listen(DUE_CHANNEL).await?;
-        Ok(listener)
+        Ok(DueListener(listener))
     }
 
     /// Gives all connections back. A statement in flight ends first.

@@ -112,6 +112,15 @@ pub struct HistoryEntry {
     pub why: Option<String>,
 }
 
+/// What stands in a row for operators only: no step and no dispatcher reads it from here.
+#[derive(Debug, Clone, sqlx::FromRow)]
+#[allow(missing_docs, reason = "each field is the column of that name")]
+pub struct Surroundings {
+    pub due_at: Option<OffsetDateTime>,
+    pub changed_by: Option<String>,
+    pub changed_why: Option<String>,
+}
+
 /// Which rows to list.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
@@ -201,6 +210,14 @@ impl Repository {
         .bind(id)
         .fetch_all(&self.pool)
         .await?)
+    }
+
+    /// What operators read of a row beside [`Gatewayd`]; `None` when there is no such row.
+    pub async fn surroundings(&self, id: i64) -> Result<Option<Surroundings>> {
+        Ok(sqlx::query_as("SELECT due_at, changed_by, changed_why FROM gatewayds WHERE id = $1")
+            .bind(id)
+            .fetch_optional(&self.pool)
+            .await?)
     }
 
     /// Rows by state, of all states that have any.

@@ -1,7 +1,7 @@
 -- Takes jobs for free slots. ARGV: key prefix, lease in ms, the text of run_at, "1" to look into every
 -- slot for a job that an earlier claim took and whose answer was lost, the number of queues, the queues
 -- in order, the slot ids.
--- Answers {paused, more, trouble, {{slot number from 1, queue, raw bytes, rescues}, ...}}.
+-- Answers {paused, more, trouble, {{slot number from 1, queue, raw bytes, their SHA-1, rescues}, ...}}.
 local prefix, lease, run_at, recover, queues = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4] == '1', tonumber(ARGV[5])
 local limit = 4 * 1024 * 1024
 
@@ -73,7 +73,7 @@ for i = 6 + queues, #ARGV do
       '{"queue":', cjson.encode(queue), ',"run_at":"', run_at, '","worker":',
       cjson.encode(id:match('^[^:]*:[^:]*')), ',"payload":', payload, '}' }))
     local rescues = tonumber(redis.call('GET', prefix .. 'rescues:' .. queue .. ':' .. sha) or 0)
-    jobs[#jobs + 1] = { i - 5 - queues, queue, raw, rescues }
+    jobs[#jobs + 1] = { i - 5 - queues, queue, raw, sha, rescues }
     bytes = bytes + #raw
   end
 end

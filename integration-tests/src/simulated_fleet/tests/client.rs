@@ -175,7 +175,11 @@ impl client::Handler for Pin {
 /// What a login came to.
 pub(super) async fn login(address: Ipv4Addr, key: PrivateKey) -> Result<Handle<Pin>, russh::Error> {
     let pin = Pin(host_key().public_key().clone());
-    let mut session = client::connect(Arc::new(client::Config::default()), (address, 2222), pin).await?;
+    let config = client::Config {
+        nodelay: true,
+        ..client::Config::default()
+    };
+    let mut session = client::connect(Arc::new(config), (address, 2222), pin).await?;
     let key = PrivateKeyWithHashAlg::new(Arc::new(key), None);
     match session.authenticate_publickey("ubuntu", key).await?.success() {
         true => Ok(session),

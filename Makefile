@@ -1,0 +1,38 @@
+# Each target says what it does; the work is in deploy/dev and cargo. `make` alone lists them.
+.DEFAULT_GOAL := help
+.PHONY: help setup services build demo down test lint deny memory
+FLEET ?= 3
+export FLEET
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+setup: ## install what is missing: system packages, moto, gatewayd's npm peer (all but the packages under .dev)
+	@deploy/dev/setup
+
+services: setup ## start the private Postgres and Redis
+	@deploy/dev/services start
+
+build: ## build every binary (the EC2 SDK takes some minutes, once)
+	@echo "build: cargo build --workspace --all-targets (the first time takes some minutes)"
+	@cargo build --workspace --all-targets
+
+demo: setup build ## a fleet of FLEET gatewayds on this machine, on real programs, without AWS
+	@deploy/dev/demo
+
+down: ## end everything that demo and test started; keeps only what setup installed
+	@deploy/dev/down
+
+test: services build ## set up and run every test
+	@deploy/dev/test
+
+lint: ## formatting and clippy, as CI runs them
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+deny: ## licences, bans and sources of all dependencies (installs cargo-deny under .dev if there is none)
+	@deploy/dev/deny
+
+memory: services ## idle memory of each service, in a release build
+	cargo build --workspace --release --bins
+	@deploy/dev/memory

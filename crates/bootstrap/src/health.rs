@@ -1,0 +1,151 @@
+//! `/healthz` and `/readyz`.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, join_all};
+use http::{Method, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+
+/// How long a probe may take before it counts as failed.
+const PROBE_LIMIT: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 5000 });
+
+type Probe = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+
+/// What keeps this service from being ready. Clones are one.
+#[derive(Clone, Default)]
+pub struct Health(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    reasons: BTreeMap<String, String>,
+    probes: Vec<(String, Probe)>,
+}
+
+impl std::fmt::Debug for Health {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Health").field(&self.state().reasons).finish()
+    }
+}
+
+impl Health {
+    /// A service that nothing keeps from being ready.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Says why a component keeps the service from being ready. The reason is shown to whoever asks: no secret.
+    pub fn set_not_ready(&self, component: &str, reason: impl Into<String>) {
+        self.state().reasons.insert(component.to_owned(), reason.into());
+    }
+
+    /// Takes back what [`Health::set_not_ready`] said of a component.
+    pub fn set_ready(&self, component: &str) {
+        self.state().reasons.remove(component);
+    }
+
+    /// Has a component asked whenever somebody asks whether the service is ready, so that nothing is polled
+    /// while nobody does. An answer that takes five seconds is none.
+    pub fn add_probe<F, A>(&self, component: &str, probe: F)
+    where
+        F: Fn() -> A + Send + Sync + 'static,
+        A: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        let probe: Probe = Arc::new(move || probe().boxed());
+        self.state().probes.push((component.to_owned(), probe));
+    }
+
+    /// Why the service is not ready, by component; empty when it is.
+    pub async fn reasons(&self) -> BTreeMap<String, String> {
+        let probes = self.state().probes.clone();
+        let answers = join_all(probes.into_iter().map(|(component, probe)| async move {
+            let answer = match tokio::time::timeout(PROBE_LIMIT, probe()).await {
+                Ok(answer) => answer,
+                Err(_) => Err(format!("no answer within {PROBE_LIMIT:?}")),
+            };
+            answer.err().map(|reason| (component, reason))
+        }))
+        .await;
+        let mut reasons = self.state().reasons.clone();
+        reasons.extend(answers.into_iter().flatten());
+        reasons
+    }
+
+    /// Serves the two pages on a listener until the returned task is dropped or aborted.
+    pub(crate) fn serve(&self, listener: TcpListener) -> tokio::task::JoinHandle<()> {
+        let health = self.clone();
+        tokio::spawn(async move {
+            loop {
+                let stream = match listener.accept().await {
+                    Ok((stream, _)) => stream,
+                    Err(error) => {
+                        // Out of file descriptors, say: without a pause this would be a hot loop.
+                        tracing::warn!("the health endpoint cannot accept a connection: {error}");
+                        tokio::time::sleep(Duration::from_secs(1)).await;
+                        continue;
+                    }
+                };
+                let health = health.clone();
+                let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+                    let health = health.clone();
+                    async move { Ok::<_, Infallible>(health.answer(request.method(), request.uri().path()).await) }
+                });
+                let connection = http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(Duration::from_secs(30))
+                    .serve_connection(TokioIo::new(stream), service);
+                tokio::spawn(connection);
+            }
+        })
+    }
+
+    async fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+        if method != Method::GET && method != Method::HEAD {
+            return page(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "GET only\n".into());
+        }
+        match path {
+            "/healthz" => page(StatusCode::OK, "text/plain", "alive\n".into()),
+            "/readyz" => {
+                let reasons = self.reasons().await;
+                let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+                let body = serde_json::json!({ "ready": reasons.is_empty(), "reasons": reasons });
+                page(status, "application/json", format!("{body}\n"))
+            }
+            _ => page(StatusCode::NOT_FOUND, "text/plain", "there are /healthz and /readyz\n".into()),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn page(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+    response
+}
+
+/// Listens where `health.listen` says, and names the address in the log, since port 0 is a free one.
+pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, String> {
+    let busy = |error| format!("health.listen: cannot listen on {address}: {error}; choose another address or port");
+    let listener = TcpListener::bind(address).await.map_err(busy)?;
+    let address = listener.local_addr().map_err(busy)?;
+    tracing::info!("health on http://{address}/healthz and http://{address}/readyz");
+    Ok(listener)
+}
+
+#[cfg(test)]
+#[path = "health_tests.rs"]
+mod tests;

@@ -1,0 +1,222 @@
+//! The frame of a service: arguments, settings, logs, runtime, health and shutdown.
+
+use std::fmt;
+use std::future::Future;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args as _, Command, FromArgMatches as _};
+use gatewayzen_core::Repository;
+use gatewayzen_core::seal::KeyRing;
+use resque::Queue;
+use tokio_util::sync::CancellationToken;
+
+use crate::connect::{Database, wait_for_redis};
+use crate::health::{self, Health};
+use crate::settings::{self, ConfigError, Settings};
+use crate::{keys, shutdown, telemetry};
+
+/// The arguments or the configuration are wrong: `EX_USAGE` of `sysexits.h`. Starting again does not help.
+pub const EXIT_CONFIG: u8 = 64;
+
+/// Steps wait on the network nearly all the time: more threads would only take memory.
+const THREADS: usize = 2;
+
+/// Anything that ends a service.
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// The service was told to stop while it waited. It ends in success.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stopped;
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("told to stop")
+    }
+}
+
+impl std::error::Error for Stopped {}
+
+#[derive(clap::Args)]
+struct Arguments {
+    /// Settings file; without it the file that GATEWAYZEN_CONFIG names, or ./gatewayzen.toml if there is one
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Check the settings and the files that they name, say so in one line, and leave
+    #[arg(long)]
+    check: bool,
+}
+
+/// A running service.
+#[derive(Debug, Clone)]
+pub struct Service {
+    /// Its name: also the OpenTelemetry service name, and what [`gatewayzen_core::Step::worker`] gives.
+    pub name: &'static str,
+    /// All settings.
+    pub settings: Arc<Settings>,
+    /// The queues that it takes; empty for a service that takes none.
+    pub queues: Vec<String>,
+    /// Cancelled by the first SIGTERM or SIGINT: take nothing new, finish what is in hand, return.
+    pub shutdown: CancellationToken,
+    /// What `/readyz` says.
+    pub health: Health,
+}
+
+impl Service {
+    /// Waits for Postgres, with this version's schema, and for Redis. While one of them is away `/readyz` says
+    /// why, at any later time too.
+    ///
+    /// # Errors
+    /// [`Stopped`] on a signal, and a [`ConfigError`] for a URL that cannot be read.
+    pub async fn connect(&self) -> Result<(Repository, Queue), Error> {
+        let database = Database::new(&self.settings.postgres)?;
+        let queue = Queue::connect_lazy(&self.settings.resque())?;
+        let probed = database.clone();
+        self.health.add_probe("postgres", move || {
+            let database = probed.clone();
+            async move { database.usable().await }
+        });
+        let probed = queue.clone();
+        self.health.add_probe("redis", move || {
+            let queue = probed.clone();
+            async move { queue.ping().await.map(drop).map_err(|error| error.to_string()) }
+        });
+        tokio::select! {
+            biased;
+            () = self.shutdown.cancelled() => return Err(Stopped.into()),
+            _ = async { tokio::join!(database.wait(), wait_for_redis(&queue)) } => {}
+        }
+        self.health.set_ready("service");
+        tracing::info!("connected to Postgres and Redis");
+        Ok((database.repository, queue))
+    }
+
+    /// The keys that seal secrets.
+    ///
+    /// # Errors
+    /// There are none, or they cannot be read.
+    pub fn key_ring(&self) -> Result<KeyRing, ConfigError> {
+        keys::key_ring(&self.settings.secrets)
+    }
+}
+
+/// The `main` of a service. Reads arguments and settings, starts logs, traces, the health endpoint and the signal
+/// handlers, and runs `run`, whose end is the service's end.
+///
+/// Exit codes: 0 done or told to stop, 1 failed, 64 wrong arguments or configuration, 130 and 143 a second signal.
+pub fn main<F, R>(name: &'static str, run: F) -> ExitCode
+where
+    F: FnOnce(Service) -> R,
+    R: Future<Output = Result<(), Error>>,
+{
+    let arguments = match arguments(name) {
+        Ok(arguments) => arguments,
+        Err(code) => return code,
+    };
+    let (settings, queues) = match prepare(name, &arguments) {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            eprintln!("{name}: bad configuration: {error}");
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
+    if arguments.check {
+        let warnings = settings.warnings();
+        warnings.iter().for_each(|warning| eprintln!("{name}: warning: {warning}"));
+        println!("{name}: the configuration is good");
+        return ExitCode::SUCCESS;
+    }
+    start(name, settings, queues, run)
+}
+
+fn arguments(name: &'static str) -> Result<Arguments, ExitCode> {
+    let command = Arguments::augment_args(Command::new(name).version(env!("CARGO_PKG_VERSION")));
+    let parsed = command.try_get_matches().and_then(|matches| Arguments::from_arg_matches(&matches));
+    parsed.map_err(|error| {
+        // Nothing can be done about an error that cannot be printed.
+        let _ = error.print();
+        // `--help` and `--version` come here too.
+        ExitCode::from(if error.use_stderr() { EXIT_CONFIG } else { 0 })
+    })
+}
+
+/// Settings and queues, with every file that they name read once.
+fn prepare(name: &str, arguments: &Arguments) -> Result<(Settings, Vec<String>), ConfigError> {
+    let settings = settings::load(arguments.config.as_deref())?;
+    let queues = settings.queues(name)?;
+    // Whoever takes a queue opens or seals secrets.
+    if !queues.is_empty() {
+        keys::key_ring(&settings.secrets)?;
+    }
+    if name == "ssh-worker" {
+        let path = &settings.ssh.key_file;
+        if path.is_empty() {
+            return Err(ConfigError::of("ssh.key_file", "ssh-worker logs in with it: name the fleet's private key"));
+        }
+        keys::read_private("ssh.key_file", path)?;
+    }
+    Ok((settings, queues))
+}
+
+fn start<F, R>(name: &'static str, settings: Settings, queues: Vec<String>, run: F) -> ExitCode
+where
+    F: FnOnce(Service) -> R,
+    R: Future<Output = Result<(), Error>>,
+{
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("{name}: the system refuses threads for the runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let telemetry = match telemetry::init(name, &settings.telemetry, runtime.handle()) {
+        Ok(telemetry) => telemetry,
+        Err(error) => {
+            eprintln!("{name}: bad configuration: {error}");
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
+    tracing::info!("{name} {} starts", env!("CARGO_PKG_VERSION"));
+    settings.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+    keys_warnings(&settings);
+
+    let ended = runtime.block_on(serve(name, settings, queues, run));
+    let code = match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<Stopped>() => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            if error.is::<ConfigError>() { ExitCode::from(EXIT_CONFIG) } else { ExitCode::FAILURE }
+        }
+    };
+    // The runtime still sends: it must outlive the exporter.
+    telemetry.shut_down();
+    // A task that blocks a thread (a look-up of a name, say) does not keep the process alive.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    code
+}
+
+async fn serve<F, R>(name: &'static str, settings: Settings, queues: Vec<String>, run: F) -> Result<(), Error>
+where
+    F: FnOnce(Service) -> R,
+    R: Future<Output = Result<(), Error>>,
+{
+    let shutdown = CancellationToken::new();
+    shutdown::on_signals(shutdown.clone())?;
+    let health = Health::new();
+    health.set_not_ready("service", "starting");
+    if let Ok(address) = settings.health.listen.parse() {
+        health.serve(health::listen(address).await?);
+    }
+    let draining = (shutdown.clone(), health.clone());
+    tokio::spawn(async move {
+        draining.0.cancelled().await;
+        draining.1.set_not_ready("shutdown", "draining: told to stop");
+    });
+    run(Service { name, settings: Arc::new(settings), queues, shutdown, health }).await?;
+    tracing::info!("{name} ends");
+    Ok(())
+}

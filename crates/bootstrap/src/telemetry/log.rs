@@ -1,0 +1,110 @@
+//! The form of a log line.
+
+use std::fmt;
+use std::io::IsTerminal as _;
+
+use tracing::{Event, Subscriber};
+use tracing_subscriber::fmt::format::{Format, Json, JsonFields, Writer};
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::{EnvFilter, Layer};
+
+use crate::settings::{ConfigError, LogFormat, Telemetry as Settings};
+
+type BoxedLayer<S> = Box<dyn Layer<S> + Send + Sync>;
+
+/// Log lines to stderr, as the settings want them.
+pub(super) fn layer<S>(service: &'static str, settings: &Settings) -> Result<BoxedLayer<S>, ConfigError>
+where
+    S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
+{
+    let filter = EnvFilter::try_new(&settings.log)
+        .map_err(|error| ConfigError::of("telemetry.log", format!("not a log filter: {error}")))?;
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    Ok(match settings.log_format {
+        LogFormat::Text => {
+            let colours = std::io::stderr().is_terminal();
+            lines.with_ansi(colours).with_timer(TimeAndService(service)).with_filter(filter).boxed()
+        }
+        LogFormat::Json => {
+            let format = JsonLines { service, format: Format::default().json().flatten_event(true) };
+            lines.fmt_fields(JsonFields::new()).event_format(format).with_filter(filter).boxed()
+        }
+    })
+}
+
+/// Puts the service's name after the time.
+struct TimeAndService(&'static str);
+
+impl FormatTime for TimeAndService {
+    fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        SystemTime.format_time(writer)?;
+        write!(writer, " {}", self.0)
+    }
+}
+
+/// The usual JSON line with the service's name as one more field, in front.
+struct JsonLines {
+    service: &'static str,
+    format: Format<Json>,
+}
+
+impl<S, N> FormatEvent<S, N> for JsonLines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    Format<Json>: FormatEvent<S, N>,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut line = String::new();
+        self.format.format_event(context, Writer::new(&mut line), event)?;
+        let rest = line.strip_prefix('{').ok_or(fmt::Error)?;
+        write!(writer, "{{\"service\":{:?},{rest}", self.service)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_json_line_is_one_object_with_the_service_and_the_span() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let format = JsonLines { service: "dispatcher", format: Format::default().json().flatten_event(true) };
+        let layer = tracing_subscriber::fmt::layer()
+            .with_writer(move || writer.clone())
+            .fmt_fields(JsonFields::new())
+            .event_format(format);
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            tracing::info_span!("step", gatewayd = 42).in_scope(|| tracing::warn!(attempt = 3, "it \"hangs\""));
+        });
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.lines().count(), 1);
+        let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(line["service"], "dispatcher");
+        assert_eq!(line["level"], "WARN");
+        assert_eq!(line["message"], "it \"hangs\"");
+        assert_eq!(line["attempt"], 3);
+        assert_eq!(line["span"]["gatewayd"], 42);
+    }
+}

@@ -1,0 +1,109 @@
+//! Export of traces over OTLP/HTTP.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use opentelemetry_http::hyper::HyperClient;
+use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
+use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider};
+use tokio::runtime::Handle;
+
+use super::trace::Ids;
+
+/// One export, its retries included.
+const EXPORT_LIMIT: Duration = Duration::from_secs(5);
+/// How long a span waits for company before it is sent.
+const DELAY: Duration = Duration::from_secs(1);
+
+/// Batches spans and sends them to the collector at `endpoint`, its base URL.
+pub(super) fn provider(service: &'static str, endpoint: &str, runtime: &Handle) -> Result<SdkTracerProvider, String> {
+    let endpoint = endpoint.trim_end_matches('/');
+    let client = Client {
+        inner: HyperClient::with_default_connector(EXPORT_LIMIT, None),
+        runtime: runtime.clone(),
+        endpoint: endpoint.to_owned(),
+        outage: AtomicBool::new(false),
+    };
+    let exporter = SpanExporter::builder()
+        .with_http()
+        .with_http_client(client)
+        .with_protocol(Protocol::HttpBinary)
+        .with_endpoint(format!("{endpoint}/v1/traces"))
+        .with_timeout(EXPORT_LIMIT)
+        .build()
+        .map_err(|error| format!("the exporter cannot be built: {error}"))?;
+    let batches = BatchSpanProcessor::builder(exporter)
+        .with_batch_config(BatchConfigBuilder::default().with_scheduled_delay(DELAY).build())
+        .build();
+    Ok(SdkTracerProvider::builder()
+        .with_span_processor(batches)
+        .with_resource(Resource::builder().with_service_name(service).build())
+        .with_id_generator(Ids)
+        .build())
+}
+
+/// hyper's client, made fit for the exporter's own thread, where no reactor runs: requests are sent from the
+/// service's runtime. Logs the beginning and the end of an outage, once each.
+#[derive(Debug)]
+struct Client {
+    inner: HyperClient,
+    runtime: Handle,
+    endpoint: String,
+    outage: AtomicBool,
+}
+
+impl Client {
+    fn note(&self, failure: Option<String>) {
+        let endpoint = &self.endpoint;
+        match failure {
+            Some(reason) if !self.outage.swap(true, Ordering::Relaxed) => tracing::warn!(
+                "traces cannot be sent to {endpoint}: {reason}; they are dropped until it takes them; \
+                 check telemetry.otlp_endpoint and the collector"
+            ),
+            None if self.outage.swap(false, Ordering::Relaxed) => {
+                tracing::info!("traces are sent to {endpoint} again");
+            }
+            _ => {}
+        }
+    }
+}
+
+impl HttpClient for Client {
+    // The signature is what the trait's own macro makes of an `async fn`.
+    fn send_bytes<'a, 'b>(
+        &'a self,
+        request: Request<Bytes>,
+    ) -> Pin<Box<dyn Future<Output = Result<Response<Bytes>, HttpError>> + Send + 'b>>
+    where
+        'a: 'b,
+        Self: 'b,
+    {
+        let inner = self.inner.clone();
+        let sending = self.runtime.spawn(async move { inner.send_bytes(request).await });
+        Box::pin(async move {
+            let answer = match sending.await {
+                Ok(answer) => answer,
+                Err(ended) => Err(ended.into()),
+            };
+            self.note(match &answer {
+                Ok(response) if response.status().is_success() => None,
+                Ok(response) => Some(format!("it answered {}", response.status())),
+                Err(error) => Some(innermost(&**error)),
+            });
+            answer
+        })
+    }
+}
+
+/// The cause at the bottom: hyper's own texts ("client error (Connect)") do not say it.
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}

@@ -1,0 +1,213 @@
+//! A Redis of each test's own, and handlers that say what they see.
+#![allow(dead_code, unreachable_pub)] // Each test file uses its own part.
+
+use std::{
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use resque::{Config, Error, Failure, Gate, Handler, Job, Queue, WorkerConfig};
+use tokio::{sync::mpsc, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+/// A private redis-server on a socket in a folder of its own; it ends with the test.
+pub struct Server {
+    dir: tempfile::TempDir,
+    child: Child,
+}
+
+impl Server {
+    pub async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let child = spawn(&dir);
+        let server = Self { dir, child };
+        server.answers().await;
+        server
+    }
+
+    async fn answers(&self) {
+        until("redis-server answers", async || {
+            Queue::connect(&self.config()).await.is_ok()
+        })
+        .await;
+    }
+
+    /// Ends the server as a crash would. What was written stays on its disk.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub async fn start_again(&mut self) {
+        self.child = spawn(&self.dir);
+        self.answers().await;
+    }
+
+    pub fn config(&self) -> Config {
+        let socket: PathBuf = self.dir.path().join("redis.sock");
+        Config {
+            url: format!("redis+unix://{}", socket.display()),
+            namespace: "{resque}".to_owned(),
+            ..Config::default()
+        }
+    }
+
+    pub async fn queue(&self) -> Queue {
+        Queue::connect(&self.config()).await.unwrap()
+    }
+
+    /// Another client: sends any command, and answers with the result.
+    pub async fn raw<T: redis::FromRedisValue>(&self, command: &str, args: &[&[u8]]) -> T {
+        let client = redis::Client::open(self.config().url).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        redis::cmd(command)
+            .arg(args)
+            .query_async(&mut connection)
+            .await
+            .unwrap()
+    }
+
+    pub async fn keys(&self, pattern: &str) -> Vec<String> {
+        self.raw("KEYS", &[pattern.as_bytes()]).await
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(dir: &tempfile::TempDir) -> Child {
+    Command::new("redis-server")
+        .args([
+            "--port",
+            "0",
+            "--unixsocket",
+            "redis.sock",
+            "--save",
+            "",
+            "--appendonly",
+            "yes",
+        ])
+        .args(["--appendfsync", "always", "--dir"])
+        .arg(dir.path())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("redis-server must be installed (apt-get install redis-server)")
+}
+
+/// Waits for something to become true, up to half a minute.
+pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let limit = Instant::now() + Duration::from_secs(30);
+    while !condition().await {
+        assert!(Instant::now() < limit, "never came true: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Waits for the next job, up to half a minute.
+pub async fn next(jobs: &mut mpsc::UnboundedReceiver<Job>) -> Job {
+    let job = tokio::time::timeout(Duration::from_secs(30), jobs.recv()).await;
+    job.expect("no job came").expect("the worker is gone")
+}
+
+/// A worker's settings that make a test quick.
+pub fn quick(queues: &[&str]) -> WorkerConfig {
+    WorkerConfig {
+        queues: queues.iter().map(|q| (*q).to_owned()).collect(),
+        slots: 4,
+        lease: Duration::from_millis(600),
+        heartbeat: Duration::from_millis(100),
+        drain: Duration::from_secs(10),
+        poll: Duration::from_millis(100),
+        ..WorkerConfig::default()
+    }
+}
+
+/// Reports each job it begins, and does what the class says.
+pub struct ByClass {
+    began: mpsc::UnboundedSender<Job>,
+    pub ended: Arc<AtomicUsize>,
+}
+
+impl Handler for ByClass {
+    async fn run(&self, job: Job) -> Result<(), Failure> {
+        let class = job.class.clone();
+        self.began.send(job).ok();
+        let outcome = match class.as_str() {
+            "fail" => Err(Failure::new("Broken", "it broke")),
+            "fail_as" => Err(Failure {
+                payload: Some(br#"{"class":"fail_as","args":["other"]}"#.to_vec()),
+                ..Failure::new("Broken", "it broke")
+            }),
+            "panic" => panic!("it fell over"),
+            "hang" => std::future::pending().await,
+            "slow" => {
+                tokio::time::sleep(Duration::from_secs(2)).await;
+                Ok(())
+            }
+            _ => Ok(()),
+        };
+        self.ended.fetch_add(1, Ordering::SeqCst);
+        outcome
+    }
+}
+
+/// A worker that runs in a task.
+pub struct Running {
+    pub jobs: mpsc::UnboundedReceiver<Job>,
+    pub ended: Arc<AtomicUsize>,
+    pub gate: Gate,
+    pub shutdown: CancellationToken,
+    task: JoinHandle<Result<(), Error>>,
+}
+
+impl Running {
+    pub fn start(queue: &Queue, config: WorkerConfig) -> Self {
+        let (began, jobs) = mpsc::unbounded_channel();
+        let ended = Arc::new(AtomicUsize::new(0));
+        let handler = ByClass {
+            began,
+            ended: ended.clone(),
+        };
+        let (gate, shutdown) = (Gate::new(), CancellationToken::new());
+        let work = resque::work(queue.clone(), config, handler, gate.clone(), shutdown.clone());
+        Self {
+            jobs,
+            ended,
+            gate,
+            shutdown,
+            task: tokio::spawn(work),
+        }
+    }
+
+    pub async fn stop(self) {
+        self.shutdown.cancel();
+        let stopped = tokio::time::timeout(Duration::from_secs(30), self.task).await;
+        stopped.expect("the worker does not stop").unwrap().unwrap();
+    }
+}
+
+pub fn job(class: &str, arg: u64) -> Vec<u8> {
+    resque::payload(class, &[arg.into()])
+}
+
+/// Waits until every job that `queue` knows of has ended.
+pub async fn all_done(server: &Server, queue: &Queue, names: &[&str]) {
+    until("all jobs have ended", async || {
+        for name in names {
+            if queue.len(name).await.unwrap() > 0 {
+                return false;
+            }
+        }
+        server.keys("*inflight:*").await.is_empty()
+    })
+    .await;
+}

@@ -1,0 +1,100 @@
+//! A database for one test, with the migrations in it.
+
+use std::time::Duration;
+
+use gatewayzen_core::Repository;
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
+
+use super::dev_env;
+
+/// A migrated database that is dropped with this.
+pub struct Database {
+    name: String,
+    admin_url: String,
+    base: String,
+    /// As the role of an external application: what tests write with.
+    pub app: PgPool,
+    /// As the superuser, for what no role may do.
+    pub admin: PgPool,
+}
+
+impl Database {
+    /// Makes one in the private Postgres of the development environment.
+    pub async fn new() -> Database {
+        Database::on(&dev_env("DATABASE_URL")).await
+    }
+
+    /// Makes one in the Postgres whose superuser has this URL.
+    pub async fn on(admin_url: &str) -> Database {
+        let name = format!("gz_{}", uuid::Uuid::new_v4().simple());
+        let server = admin_url.rsplit_once('/').expect("a URL with a database").0;
+        let pool = PgPoolOptions::new()
+            .max_connections(1)
+            .connect(admin_url)
+            .await
+            .expect("the private Postgres");
+        sqlx::query(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}")))
+            .execute(&pool)
+            .await
+            .expect("a database");
+        pool.close().await;
+        let host = server.rsplit_once('@').expect("a URL with a user").1;
+        let base = format!("{host}/{name}");
+        let superuser = format!("{server}/{name}");
+        let repository = Repository::new(&superuser, 1, Duration::from_secs(20)).expect("a URL");
+        repository.migrate().await.expect("migrations");
+        repository.close().await;
+        let app = lazy(&format!("postgres://gatewayzen_app@{base}"));
+        let admin = lazy(&superuser);
+        Database {
+            name,
+            admin_url: admin_url.to_owned(),
+            base,
+            app,
+            admin,
+        }
+    }
+
+    /// The URL for a role that may log in.
+    pub fn url(&self, role: &str) -> String {
+        format!("postgres://{role}@{}", self.base)
+    }
+
+    /// The repository as a role sees it.
+    pub fn repository(&self, role: &str) -> Repository {
+        Repository::new(&self.url(role), 4, Duration::from_secs(10)).expect("a URL")
+    }
+}
+
+fn lazy(url: &str) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(4)
+        .connect_lazy(url)
+        .expect("a URL")
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let (url, name) = (self.admin_url.clone(), self.name.clone());
+        // A drop cannot wait inside the test's runtime, and the test may be over: a thread with its own.
+        let dropped = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            runtime.block_on(async {
+                let pool = PgPoolOptions::new()
+                    .max_connections(1)
+                    .connect(&url)
+                    .await
+                    .map_err(std::io::Error::other)?;
+                let sql = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
+                sqlx::query(sqlx::AssertSqlSafe(sql))
+                    .execute(&pool)
+                    .await
+                    .map_err(std::io::Error::other)
+            })
+        });
+        let _ = dropped.join();
+    }
+}

@@ -1,0 +1,109 @@
+//! Services as processes.
+
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+
+use tokio::process::{Child, Command};
+
+/// The path of a binary of this workspace, beside the test's own.
+pub fn binary(name: &str) -> PathBuf {
+    let mut folder = std::env::current_exe().expect("the path of this test");
+    folder.pop();
+    if folder.ends_with("deps") {
+        folder.pop();
+    }
+    let path = folder.join(name);
+    assert!(
+        path.exists(),
+        "{} is not built: run `make build`, or `make test`",
+        path.display()
+    );
+    path
+}
+
+/// A running service, killed when it is dropped.
+pub struct ServiceProcess {
+    /// Its name.
+    pub name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+impl ServiceProcess {
+    /// Starts a service; its log goes to `folder/NAME.log`.
+    pub fn start(
+        name: &str,
+        arguments: &[&str],
+        environment: &[(String, String)],
+        folder: &Path,
+    ) -> ServiceProcess {
+        let log = folder.join(format!("{name}.log"));
+        let file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .expect("a log file");
+        let child = Command::new(binary(name))
+            .args(arguments)
+            .envs(environment.iter().cloned())
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().expect("a second handle"))
+            .stderr(file)
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name} did not start: {error}"));
+        ServiceProcess {
+            name: name.to_owned(),
+            child,
+            log,
+        }
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("a running process")
+    }
+
+    /// SIGKILL, and waits for the end.
+    pub async fn kill(&mut self) {
+        self.child.kill().await.expect("a process to kill");
+    }
+
+    /// Sends a signal by name, such as `TERM`.
+    pub async fn signal(&self, signal: &str) {
+        let status = Command::new("kill")
+            .arg(format!("-{signal}"))
+            .arg(self.pid().to_string())
+            .status()
+            .await;
+        assert!(status.expect("kill").success(), "SIG{signal} to {}", self.name);
+    }
+
+    /// Waits for the end; its exit code.
+    pub async fn ended(&mut self) -> Option<i32> {
+        tokio::time::timeout(super::PATIENCE, self.child.wait())
+            .await
+            .expect("the process to end")
+            .expect("a status")
+            .code()
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+/// Runs a binary of this workspace to its end.
+pub async fn run(name: &str, arguments: &[&str], environment: &[(String, String)]) -> Output {
+    let run = Command::new(binary(name))
+        .args(arguments)
+        .envs(environment.iter().cloned())
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    tokio::time::timeout(super::PATIENCE, run)
+        .await
+        .expect("it to end")
+        .expect("it to start")
+}

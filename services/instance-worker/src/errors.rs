@@ -1,0 +1,196 @@
+//! What EC2's errors mean.
+
+use std::error::Error;
+
+use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
+use gatewayzen_core::StepError;
+
+/// The longest text of EC2 that is repeated to operators.
+const MESSAGE_MAX: usize = 300;
+
+/// What a failed call means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meaning {
+    /// Who asks is not known, may not, or has none to show: nobody's call will do better for now.
+    Credentials,
+    /// The account asks too often.
+    Throttled,
+    /// There is no answer, or one that leaves open what was done.
+    Unanswered,
+    /// EC2 has no such machine to give just now, or the account may have no more.
+    Capacity,
+    /// The instance id is not known, or not yet.
+    NoSuchInstance,
+    /// The client token was used with another request.
+    TokenMismatch,
+    /// The call itself is wrong, and will be as long as it stays the same.
+    Refused,
+}
+
+/// A call to EC2 that failed. It can be given to all the steps that waited for the call.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// What it means.
+    pub meaning: Meaning,
+    /// The call: `RunInstances`.
+    pub call: &'static str,
+    /// EC2's error code; empty where EC2 did not answer.
+    pub code: String,
+    /// EC2's own words, or why there are none.
+    pub message: String,
+}
+
+impl Failure {
+    /// Reads what the SDK says.
+    pub fn new<E, R>(call: &'static str, error: &SdkError<E, R>) -> Failure
+    where
+        E: ProvideErrorMetadata + Error + 'static,
+        R: std::fmt::Debug,
+    {
+        if let SdkError::ServiceError(service) = error
+            && let Some(code) = service.err().code()
+        {
+            let message = service.err().message().unwrap_or_default();
+            return Failure { meaning: meaning(code), call, code: code.to_owned(), message: shortened(message) };
+        }
+        let message = chain(error);
+        // Where no credentials are found, the SDK sends nothing and gives the reason as a failure to send.
+        let no_credentials = matches!(error, SdkError::DispatchFailure(failure) if failure.is_other() || failure.is_user())
+            && message.to_ascii_lowercase().contains("credential");
+        let meaning = if no_credentials { Meaning::Credentials } else { Meaning::Unanswered };
+        Failure { meaning, call, code: String::new(), message: shortened(&message) }
+    }
+
+    /// A call that was given up by this side.
+    pub fn unanswered(call: &'static str, why: &str) -> Failure {
+        Failure { meaning: Meaning::Unanswered, call, code: String::new(), message: why.to_owned() }
+    }
+
+    /// What happened, for operators.
+    pub fn sentence(&self) -> String {
+        let Failure { call, code, message, .. } = self;
+        match (self.meaning, code.as_str()) {
+            (Meaning::Credentials, "") => format!("{call} was not sent: there are no AWS credentials ({message})"),
+            (_, "") => format!("EC2 did not answer {call}: {message}"),
+            (_, code) => format!("EC2 refused {call}: {code}: {message}"),
+        }
+    }
+
+    /// As the end of a step that did not expect it.
+    pub fn step_error(&self) -> StepError {
+        let sentence = self.sentence();
+        match self.meaning {
+            Meaning::Credentials => StepError::environment(
+                sentence,
+                "Give the instance-worker AWS credentials that may do this (and see that its clock is right); \
+                 `gatewayzen doctor` tries them. The row goes on by itself.",
+            ),
+            Meaning::Throttled => StepError::environment(
+                sentence,
+                "Nothing to do for this row: the worker pauses and goes on by itself. Should it last, ask AWS for a \
+                 higher quota.",
+            ),
+            Meaning::Unanswered => StepError::transient(
+                sentence,
+                "See that EC2 can be reached from the instance-worker; it is tried again by itself.",
+            ),
+            Meaning::Capacity => StepError::transient(
+                sentence,
+                "It is tried again by itself. Should it last, set another ec2.instance_type or ec2.subnet, or ask AWS \
+                 for a higher quota.",
+            ),
+            Meaning::NoSuchInstance => StepError::transient(
+                sentence,
+                "It is tried again by itself. Should it last, see that ec2.region is the instance's.",
+            ),
+            Meaning::TokenMismatch | Meaning::Refused => StepError::permanent(sentence, "Mend what EC2 names, then retry."),
+        }
+    }
+}
+
+/// The table of EC2's codes.
+fn meaning(code: &str) -> Meaning {
+    match code {
+        "AuthFailure" | "UnauthorizedOperation" | "InvalidClientTokenId" | "ExpiredToken" | "ExpiredTokenException"
+        | "RequestExpired" | "OptInRequired" | "PendingVerification" | "Blocked" | "AccessDenied"
+        | "AccessDeniedException" | "SignatureDoesNotMatch" | "IncompleteSignature" | "MissingAuthenticationToken"
+        | "UnrecognizedClientException" | "InvalidAccessKeyId" => Meaning::Credentials,
+        "RequestLimitExceeded" | "Throttling" | "ThrottlingException" | "RequestThrottled" => Meaning::Throttled,
+        "InternalError" | "InternalFailure" | "InternalServerError" | "ServerInternal" | "Unavailable"
+        | "ServiceUnavailable" | "RequestTimeout" => Meaning::Unanswered,
+        "InvalidInstanceID.NotFound" => Meaning::NoSuchInstance,
+        "IdempotentParameterMismatch" => Meaning::TokenMismatch,
+        code if code.starts_with("Insufficient") || code.ends_with("LimitExceeded") => Meaning::Capacity,
+        _ => Meaning::Refused,
+    }
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let words = inner.to_string();
+        if !text.ends_with(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        cause = inner.source();
+    }
+    text
+}
+
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(MESSAGE_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_its_meaning() {
+        for (code, wanted) in [
+            ("AuthFailure", Meaning::Credentials),
+            ("UnauthorizedOperation", Meaning::Credentials),
+            ("InvalidClientTokenId", Meaning::Credentials),
+            ("ExpiredToken", Meaning::Credentials),
+            ("OptInRequired", Meaning::Credentials),
+            ("RequestLimitExceeded", Meaning::Throttled),
+            ("InternalError", Meaning::Unanswered),
+            ("Unavailable", Meaning::Unanswered),
+            ("InsufficientInstanceCapacity", Meaning::Capacity),
+            ("InsufficientFreeAddressesInSubnet", Meaning::Capacity),
+            ("InstanceLimitExceeded", Meaning::Capacity),
+            ("VcpuLimitExceeded", Meaning::Capacity),
+            ("InvalidInstanceID.NotFound", Meaning::NoSuchInstance),
+            ("InvalidInstanceID.Malformed", Meaning::Refused),
+            ("IdempotentParameterMismatch", Meaning::TokenMismatch),
+            ("InvalidAMIID.NotFound", Meaning::Refused),
+            ("InvalidSubnetID.NotFound", Meaning::Refused),
+            ("InvalidGroup.NotFound", Meaning::Refused),
+            ("InvalidKeyPair.NotFound", Meaning::Refused),
+            ("InvalidParameterValue", Meaning::Refused),
+            ("Unsupported", Meaning::Refused),
+        ] {
+            assert_eq!(meaning(code), wanted, "{code}");
+        }
+    }
+
+    #[test]
+    fn bad_credentials_and_throttling_are_no_rows_failure() {
+        for meaning in [Meaning::Credentials, Meaning::Throttled] {
+            let failure = Failure { meaning, call: "RunInstances", code: "X".into(), message: "y".into() };
+            assert!(matches!(failure.step_error(), StepError::Environment(_)));
+        }
+    }
+
+    #[test]
+    fn a_long_message_is_cut_at_a_character() {
+        let cut = shortened(&"ä".repeat(1000));
+        assert_eq!(cut.chars().count(), MESSAGE_MAX + 1);
+    }
+}

@@ -1,0 +1,11 @@
+//! The instance-worker: launches the machine of a gatewayd on EC2, sees it run, and ends it.
+
+pub mod attempt;
+pub mod client;
+pub mod describe;
+pub mod end;
+pub mod errors;
+pub mod host_key;
+pub mod launch;
+pub mod request;
+pub mod steps;

@@ -1,0 +1,288 @@
+//! The whole step, on a real Postgres and a simulated gatewayd.
+
+// A test says what it expects by unwrapping it; integration tests need no public documentation.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    unreachable_pub
+)]
+
+mod database;
+#[allow(dead_code, reason = "shared with another test, which uses the rest")]
+mod simulated;
+
+use database::Database;
+use gatewayzen_bootstrap::settings;
+use gatewayzen_core::repository::Lease;
+use gatewayzen_core::seal::{KeyRing, Place};
+use gatewayzen_core::wallet::{KeyType, Wallet};
+use gatewayzen_core::{Facts, Next, State, Step, StepError};
+use gatewayzen_worker::{StepContext, Steps as _};
+use simulated::{Fault, KEY, SimulatedGatewayd};
+use wallet_worker::step::WalletSteps;
+
+const GET: &str = "GET /v1/config/wallets/cold";
+
+/// One gatewayd in state `wallet`, leased.
+struct Bench {
+    database: Database,
+    gatewayd: SimulatedGatewayd,
+    ring: String,
+    lease: Lease,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let gatewayd = SimulatedGatewayd::start().await;
+        let facts = Facts {
+            private_address: Some("127.0.0.1".into()),
+            tls_fingerprint: Some(gatewayd.fingerprint.to_string()),
+            ..Facts::default()
+        };
+        let bench = Self::with(gatewayd, facts).await;
+        bench.keep_key().await;
+        bench
+    }
+
+    async fn with(gatewayd: SimulatedGatewayd, facts: Facts) -> Self {
+        let database = Database::new().await;
+        let id = database.gatewayd_in_wallet("acme", facts).await;
+        let lease = database.lease(id, State::Wallet).await;
+        let ring = KeyRing::generate_line("test")
+            .unwrap()
+            .expose_str()
+            .unwrap()
+            .to_owned();
+        Self {
+            database,
+            gatewayd,
+            ring,
+            lease,
+        }
+    }
+
+    async fn keep_key(&self) {
+        let sealed = self
+            .keys()
+            .seal(Place::api_key(&self.lease.id.to_string()), KEY.as_bytes())
+            .unwrap();
+        self.database
+            .repository
+            .keep_api_key(&self.lease, &sealed)
+            .await
+            .unwrap()
+            .or_overtaken()
+            .unwrap();
+    }
+
+    fn keys(&self) -> KeyRing {
+        KeyRing::parse(&self.ring).unwrap()
+    }
+
+    async fn take(&self) -> Result<String, StepError> {
+        let mut settings = settings::load(None).unwrap();
+        settings.gatewayd.https_port = self.gatewayd.port;
+        let repository = self.database.repository.clone();
+        let context = StepContext {
+            step: Step::SetColdWallet,
+            gatewayd: repository.gatewayd(self.lease.id).await.unwrap().unwrap(),
+            lease: self.lease.clone(),
+            repository,
+        };
+        match WalletSteps::new(&settings, self.keys()).take(&context).await? {
+            Next::Advance { facts, done } => {
+                let address = facts.ripple_address.unwrap();
+                assert!(done.contains(&address), "{done}");
+                Ok(address)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The address of the stored wallet, whose seed is seen to open.
+    async fn stored(&self) -> Option<String> {
+        let stored = self.database.repository.wallet(self.lease.id).await.unwrap()?;
+        let row = format!("{}/{}", self.lease.id, stored.version);
+        let seed = self
+            .keys()
+            .open(Place::wallet_seed(&row), &stored.sealed)
+            .unwrap();
+        let wallet = Wallet::from_seed(seed.expose_str().unwrap()).unwrap();
+        assert_eq!(wallet.address(), stored.address);
+        Some(stored.address)
+    }
+
+    fn calls(&self) -> Vec<String> {
+        self.gatewayd.state.lock().unwrap().calls.clone()
+    }
+}
+
+fn permanent(result: Result<String, StepError>) -> String {
+    match result {
+        Err(StepError::Permanent(problem)) => format!("{} {}", problem.sentence, problem.unblock),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn environment(result: Result<String, StepError>) -> String {
+    match result {
+        Err(StepError::Environment(problem)) => problem.sentence,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn one_wallet_for_one_gatewayd_for_ever() {
+    let bench = Bench::new().await;
+    let address = bench.take().await.unwrap();
+    assert_eq!(bench.stored().await, Some(address.clone()));
+    assert_eq!(bench.gatewayd.state.lock().unwrap().saved, Some(address.clone()));
+    assert_eq!(bench.take().await.unwrap(), address);
+    // The same row on another machine, which has none yet.
+    *bench.gatewayd.state.lock().unwrap() = simulated::State::default();
+    assert_eq!(bench.take().await.unwrap(), address);
+    assert_eq!(bench.gatewayd.state.lock().unwrap().saved, Some(address));
+}
+
+#[tokio::test]
+async fn a_wallet_is_stored_before_it_is_shown_to_anybody() {
+    let bench = Bench::new().await;
+    bench.gatewayd.fault(GET, Fault::Close);
+    let error = bench.take().await.unwrap_err();
+    assert!(matches!(error, StepError::Transient(_)), "{error:?}");
+    let stored = bench.stored().await.unwrap();
+    assert_eq!(bench.calls(), [GET], "nobody has heard the address");
+    assert_eq!(bench.take().await.unwrap(), stored);
+}
+
+#[tokio::test]
+async fn a_worker_that_was_overtaken_makes_no_wallet_and_calls_nobody() {
+    let bench = Bench::new().await;
+    bench
+        .database
+        .execute("UPDATE gatewayds SET state = 'terminate'".into())
+        .await;
+    let error = bench.take().await.unwrap_err();
+    assert!(matches!(error, StepError::Overtaken), "{error:?}");
+    assert_eq!((bench.stored().await, bench.calls()), (None, vec![]));
+}
+
+#[tokio::test]
+async fn two_racers_end_with_one_wallet() {
+    let bench = Bench::new().await;
+    let (one, other) = tokio::join!(bench.take(), bench.take());
+    let stored = bench.stored().await.unwrap();
+    assert_eq!((one.unwrap(), other.unwrap()), (stored.clone(), stored.clone()));
+    assert_eq!(bench.gatewayd.state.lock().unwrap().saved, Some(stored));
+}
+
+#[tokio::test]
+async fn no_wallet_is_made_where_a_commit_may_be_lost() {
+    let mut bench = Bench::new().await;
+    bench.database.set("synchronous_commit = off").await;
+    bench.database.reconnect().await;
+    let told = environment(bench.take().await);
+    assert!(told.contains("synchronous_commit off"), "{told}");
+    assert_eq!((bench.stored().await, bench.calls()), (None, vec![]));
+}
+
+#[tokio::test]
+async fn a_missing_sealing_key_pauses_the_worker_and_is_named() {
+    let mut bench = Bench::new().await;
+    let address = bench.take().await.unwrap();
+    let ring = bench.ring.clone();
+    bench.ring = KeyRing::generate_line("another")
+        .unwrap()
+        .expose_str()
+        .unwrap()
+        .to_owned();
+    let before = bench.calls().len();
+    let told = environment(bench.take().await);
+    assert!(
+        told.contains("cold wallet's seed")
+            && told.contains("key \"test\"")
+            && told.contains("it has: another"),
+        "{told}"
+    );
+    assert_eq!(bench.calls().len(), before);
+    // The new key first, the old one behind it: as in a rotation.
+    bench.ring = format!("{}\n{ring}", bench.ring);
+    assert_eq!(bench.take().await.unwrap(), address);
+}
+
+#[tokio::test]
+async fn an_address_whose_seed_does_not_open_is_shown_to_nobody() {
+    // Moved from another row; of another wallet; no seed at all.
+    let (kept, other) = (
+        Wallet::generate(KeyType::Ed25519).unwrap(),
+        Wallet::generate(KeyType::Ed25519).unwrap(),
+    );
+    let cases = [
+        (
+            "7/1",
+            kept.seed().expose(),
+            "it was changed, moved from another row",
+        ),
+        ("", other.seed().expose(), other.address()),
+        ("", b"nonsense", "is not a seed"),
+    ];
+    for (row, secret, expected) in cases {
+        let bench = Bench::new().await;
+        let own = format!("{}/1", bench.lease.id);
+        let place = Place::wallet_seed(if row.is_empty() { &own } else { row });
+        let sealed = bench.keys().seal(place, secret).unwrap();
+        let repository = &bench.database.repository;
+        repository
+            .keep_wallet(&bench.lease, kept.address(), "ed25519", &sealed)
+            .await
+            .unwrap();
+        let told = permanent(bench.take().await);
+        assert!(told.contains(expected), "{told} should say {expected}");
+        assert_eq!(bench.calls().len(), 0);
+    }
+}
+
+#[tokio::test]
+async fn what_the_steps_before_must_have_left_is_asked_for_by_name() {
+    let fingerprint = SimulatedGatewayd::start().await.fingerprint.to_string();
+    let there = || Some("127.0.0.1".to_owned());
+    let cases = [
+        (
+            Facts {
+                public_address: there(),
+                ..Facts::default()
+            },
+            "no private address",
+        ),
+        (
+            Facts {
+                private_address: there(),
+                ..Facts::default()
+            },
+            "no certificate is kept",
+        ),
+        (
+            Facts {
+                private_address: there(),
+                tls_fingerprint: Some("AB:CD".into()),
+                ..Facts::default()
+            },
+            "\"AB:CD\" is not a SHA-256 fingerprint",
+        ),
+        (
+            Facts {
+                private_address: there(),
+                tls_fingerprint: Some(fingerprint),
+                ..Facts::default()
+            },
+            "no API key is kept",
+        ),
+    ];
+    for (facts, expected) in cases {
+        let bench = Bench::with(SimulatedGatewayd::start().await, facts).await;
+        let told = permanent(bench.take().await);
+        assert!(told.contains(expected), "{told} should say {expected}");
+    }
+}
