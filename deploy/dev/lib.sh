@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Shared by the scripts of this folder; source it, do not run it.
 # Everything that these scripts create lies under DEV, in the project's own folder.
 set -euo pipefail

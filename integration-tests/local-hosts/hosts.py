@@ -64,7 +64,18 @@ class Postgres:
             if line.startswith("export ")
         )
         self.port = env["PGPORT"]
-        self.psql = [f"{env['PG_BIN']}/psql", "-qAtX", "-h", "127.0.0.1", "-p", self.port, "-U", "postgres", "-d", "postgres"]
+        self.psql = [
+            f"{env['PG_BIN']}/psql",
+            "-qAtX",
+            "-h",
+            "127.0.0.1",
+            "-p",
+            self.port,
+            "-U",
+            "postgres",
+            "-d",
+            "postgres",
+        ]
         self.psql += ["-v", "ON_ERROR_STOP=1"]
 
     def run(self, *statements):

@@ -73,7 +73,9 @@ def main():
     state = args.state = args.state.resolve()
     # pm2 makes a Unix socket in each host's folder; its path may have at most 107 bytes.
     if len(f"{state}/hosts/i-0123456789abcdef0/.pm2/pub.sock") > 107:
-        sys.exit(f"error: --state {state} is too long a path for the Unix sockets of the hosts (60 characters or so fit)")
+        sys.exit(
+            f"error: --state {state} is too long a path for the Unix sockets of the hosts (60 characters or so fit)"
+        )
     state.mkdir(parents=True, exist_ok=True)
     lock = open(state / "lock", "w")
     try:
@@ -95,7 +97,9 @@ def main():
 
     # moto reads these when it is imported.
     (state / "amis.json").write_text(
-        json.dumps([{"ami_id": ami, "name": f"gatewayd-{release}", "architecture": "x86_64"} for release, ami in AMIS.items()])
+        json.dumps(
+            [{"ami_id": ami, "name": f"gatewayd-{release}", "architecture": "x86_64"} for release, ami in AMIS.items()]
+        )
     )
     os.environ |= {"MOTO_AMIS_PATH": str(state / "amis.json"), "MOTO_ENABLE_AMI_VALIDATION": "true"}
     os.environ |= {"MOTO_ENABLE_KEYPAIR_VALIDATION": "true", "MOTO_EC2_ENABLE_INSTANCE_TYPE_VALIDATION": "true"}

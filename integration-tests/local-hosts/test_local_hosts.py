@@ -18,7 +18,7 @@ from pathlib import Path
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from hosts import DEV, processes_of
 
@@ -39,7 +39,15 @@ def until(what, seconds=30):
 class LocalEc2:
     def __init__(self, state, *options):
         self.state = state
-        command = [sys.executable, HERE / "local_ec2.py", "--state", state, "--network", str(NETWORK), "--end-with-stdin"]
+        command = [
+            sys.executable,
+            HERE / "local_ec2.py",
+            "--state",
+            state,
+            "--network",
+            str(NETWORK),
+            "--end-with-stdin",
+        ]
         self.process = subprocess.Popen([*command, *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         line = self.process.stdout.readline()
         assert line.startswith("ready:"), line
@@ -149,8 +157,12 @@ class Ec2(Case):
         self.assertEqual(first["State"]["Name"], "pending")
         again = self.local.ec2.run_instances(**request)["Instances"][0]
         self.assertEqual(again["InstanceId"], first["InstanceId"])
-        self.assert_refused("IdempotentParameterMismatch", self.local.ec2.run_instances, **request | {"InstanceType": "t3.large"})
-        found = self.local.ec2.describe_instances(Filters=[{"Name": "client-token", "Values": [request["ClientToken"]]}])
+        self.assert_refused(
+            "IdempotentParameterMismatch", self.local.ec2.run_instances, **request | {"InstanceType": "t3.large"}
+        )
+        found = self.local.ec2.describe_instances(
+            Filters=[{"Name": "client-token", "Values": [request["ClientToken"]]}]
+        )
         self.assertEqual(found["Reservations"][0]["Instances"][0]["InstanceId"], first["InstanceId"])
         self.local.ec2.terminate_instances(InstanceIds=[first["InstanceId"]])
         self.assertEqual(self.local.state_of(first["InstanceId"]), "shutting-down")
@@ -179,7 +191,7 @@ class Ec2(Case):
         before = self.ids()
         request = self.local.request()
         self.local.control("errors", {"action": "RunInstances", "code": "drop", "after_effect": True})
-        with self.assertRaises(Exception):
+        with self.assertRaises(BotoCoreError):
             self.local.ec2.run_instances(**request)
         made = self.ids() - before
         self.assertEqual({self.local.ec2.run_instances(**request)["Instances"][0]["InstanceId"]}, made)
@@ -206,8 +218,12 @@ class Hosts(HostCase):
         instance = self.launch()
         host = self.local.wait(instance, "up")
         done = self.local.ssh(host, self.known, "pwd; cd gatewayd && git describe --tags && echo $HOST:$PORT; exit 7")
-        self.assertEqual((done.returncode, done.stdout.split()), (7, [host["folder"], "v3.29.0", f"{host['address']}:5000"]))
-        started = self.local.ssh(host, self.known, "cd gatewayd && bin/gateway get_key >/dev/null && pm2 ping && bin/gateway start")
+        self.assertEqual(
+            (done.returncode, done.stdout.split()), (7, [host["folder"], "v3.29.0", f"{host['address']}:5000"])
+        )
+        started = self.local.ssh(
+            host, self.known, "cd gatewayd && bin/gateway get_key >/dev/null && pm2 ping && bin/gateway start"
+        )
         self.assertIn("server", started.stdout)
         self.assertEqual(self.listed(host), ["server.js"])
 

@@ -85,7 +85,9 @@ class Wrapper:
             start_response("200 OK", [])
             environ["werkzeug.socket"].shutdown(2)
             return [b""]
-        start_response(status, [h for h in headers if h[0].lower() != "content-length"] + [("Content-Length", str(len(answer)))])
+        start_response(
+            status, [h for h in headers if h[0].lower() != "content-length"] + [("Content-Length", str(len(answer)))]
+        )
         return [answer]
 
     def _pass_on(self, environ, body, start_response):
@@ -105,14 +107,19 @@ class Wrapper:
     def _authenticate(self, environ, body):
         """Checks the request's signature with the one known secret; answers which service is called."""
         header = environ.get("HTTP_AUTHORIZATION", "")
-        parts = re.match(r"AWS4-HMAC-SHA256 Credential=([^/]+)/\d+/([^/]+)/([^/]+)/aws4_request, ?SignedHeaders=([^,]+), ?Signature=(\w+)", header)
+        parts = re.match(
+            r"AWS4-HMAC-SHA256 Credential=([^/]+)/\d+/([^/]+)/([^/]+)/aws4_request, ?SignedHeaders=([^,]+), ?Signature=(\w+)",
+            header,
+        )
         if not parts:
             raise Refused("MissingAuthenticationToken", "Request is missing Authentication Token", 403)
         key, region, service, signed, signature = parts.groups()
         headers = {}
         for name in signed.split(";"):
             variable = name.upper().replace("-", "_")
-            headers[name] = environ.get(variable if name in ("content-type", "content-length") else f"HTTP_{variable}", "")
+            headers[name] = environ.get(
+                variable if name in ("content-type", "content-length") else f"HTTP_{variable}", ""
+            )
         url = f"http://{environ['HTTP_HOST']}{environ['PATH_INFO']}"
         if environ.get("QUERY_STRING"):
             url += "?" + environ["QUERY_STRING"]
@@ -173,7 +180,7 @@ class Wrapper:
             name = next(states)
             return f"<instanceState><code>{CODES[name]}</code><name>{name}</name></instanceState>"
 
-        return re.sub(r"<instanceState>.*?</instanceState>", state, answer.decode(), flags=re.S).encode()
+        return re.sub(r"<instanceState>.*?</instanceState>", state, answer.decode(), flags=re.DOTALL).encode()
 
     def _filter_by_token(self, params):
         """moto cannot filter by client token: turned into a filter by the ids of its instances."""
@@ -293,7 +300,11 @@ class Wrapper:
                 unknown = set(given) - {"action", "code", "message", "status", "times", "after_effect"}
                 if unknown:
                     raise ValueError(f"unknown: {sorted(unknown)}")
-                self.errors.append({"times": 1, "message": "made by the local EC2"} | given | {"action": given["action"], "code": given["code"]})
+                self.errors.append(
+                    {"times": 1, "message": "made by the local EC2"}
+                    | given
+                    | {"action": given["action"], "code": given["code"]}
+                )
             elif method == "DELETE":
                 self.errors.clear()
             return self.errors

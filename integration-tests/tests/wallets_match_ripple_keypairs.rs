@@ -15,9 +15,7 @@ const SEEDS: usize = 1000;
 fn a_thousand_seeds_of_both_key_types_match_ripple_keypairs() {
     let judge = installed_judge();
     for key_type in [KeyType::Secp256k1, KeyType::Ed25519] {
-        let wallets: Vec<Wallet> = (0..SEEDS)
-            .map(|_| Wallet::generate(key_type).unwrap())
-            .collect();
+        let wallets: Vec<Wallet> = (0..SEEDS).map(|_| Wallet::generate(key_type).unwrap()).collect();
         let judged = judge_addresses(&judge, &wallets);
         assert_eq!(judged.len(), SEEDS);
         for (wallet, expected) in wallets.iter().zip(&judged) {

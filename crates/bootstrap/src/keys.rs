@@ -1,7 +1,6 @@
 //! Reading the keys that seal secrets.
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 
 use gatewayzen_core::seal::KeyRing;
 use secrecy::ExposeSecret as _;
@@ -9,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::settings::{ConfigError, Secrets};
 
-/// Reads the key ring from `secrets.key_file` or `secrets.keys`, and warns where others may read the file.
+/// Reads the key ring from `secrets.key_file` or `secrets.keys`.
 ///
 /// # Errors
 /// There is none, or the file cannot be read, or it is not a key ring. No error shows a key.
@@ -31,25 +30,21 @@ pub fn key_ring(secrets: &Secrets) -> Result<KeyRing, ConfigError> {
     KeyRing::parse(text).map_err(|error| bad(error.to_string()))
 }
 
-/// Reads a file that holds a secret, and warns where others may read it. `key` is the setting that names it.
+/// Reads a file that holds a secret. `key` is the setting that names it.
 ///
 /// # Errors
 /// It cannot be read.
 pub fn read_private(key: &str, path: &str) -> Result<Zeroizing<Vec<u8>>, ConfigError> {
-    let bytes = std::fs::read(path).map(Zeroizing::new).map_err(|error| {
+    std::fs::read(path).map(Zeroizing::new).map_err(|error| {
         ConfigError::of(key, format!("{path} cannot be read: {error}; name a file that this service's user may read"))
-    })?;
-    if let Some(warning) = readable_by_others(Path::new(path)) {
-        tracing::warn!("{key}: {warning}");
-    }
-    Ok(bytes)
+    })
 }
 
-/// A sentence about a secret file that others than its owner may read or write; `None` when it is private.
-pub fn readable_by_others(path: &Path) -> Option<String> {
+/// A sentence about a secret file that others than its owner may read or write; `None` when it is private, or
+/// not there.
+pub fn readable_by_others(path: &str) -> Option<String> {
     let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;
     (mode & 0o077 != 0).then(|| {
-        let path = path.display();
         format!("{path} has mode {mode:03o}, so others may read or write it; run `chmod 600 {path}`")
     })
 }
@@ -96,9 +91,9 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let mode = |mode| std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode)).unwrap();
         mode(0o640);
-        let warning = readable_by_others(file.path()).unwrap();
+        let warning = readable_by_others(file.path().to_str().unwrap()).unwrap();
         assert!(warning.contains("mode 640") && warning.contains("chmod 600"), "{warning}");
         mode(0o600);
-        assert_eq!(readable_by_others(file.path()), None);
+        assert_eq!(readable_by_others(file.path().to_str().unwrap()), None);
     }
 }

@@ -3,8 +3,8 @@
 //! A service's `main.rs` is then:
 //! ```no_run
 //! fn main() -> std::process::ExitCode {
-//!     gatewayzen_bootstrap::main("dispatcher", |service| async move {
-//!         let (repository, queue) = service.connect().await?;
+//!     gatewayzen_bootstrap::main("dispatcher", async |service| {
+//!         let (repository, queue) = (service.repository().await?, service.queue().await?);
 //!         // Work until service.shutdown is cancelled, then finish what is in hand.
 //!         service.shutdown.cancelled().await;
 //!         Ok(())

@@ -4,7 +4,6 @@ use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args as _, Command, FromArgMatches as _};
@@ -55,7 +54,7 @@ pub struct Service {
     /// Its name: also the OpenTelemetry service name, and what [`gatewayzen_core::Step::worker`] gives.
     pub name: &'static str,
     /// All settings.
-    pub settings: Arc<Settings>,
+    pub settings: Settings,
     /// The queues that it takes; empty for a service that takes none.
     pub queues: Vec<String>,
     /// Cancelled by the first SIGTERM or SIGINT: take nothing new, finish what is in hand, return.
@@ -65,32 +64,52 @@ pub struct Service {
 }
 
 impl Service {
-    /// Waits for Postgres, with this version's schema, and for Redis. While one of them is away `/readyz` says
-    /// why, at any later time too.
+    /// Waits until Postgres can be used with this version's schema. While it cannot, now or at any later time,
+    /// `/readyz` says why.
     ///
     /// # Errors
     /// [`Stopped`] on a signal, and a [`ConfigError`] for a URL that cannot be read.
-    pub async fn connect(&self) -> Result<(Repository, Queue), Error> {
+    pub async fn repository(&self) -> Result<Repository, Error> {
         let database = Database::new(&self.settings.postgres)?;
-        let queue = Queue::connect_lazy(&self.settings.resque())?;
         let probed = database.clone();
         self.health.add_probe("postgres", move || {
             let database = probed.clone();
             async move { database.usable().await }
         });
+        self.unless_stopped(database.wait()).await?;
+        self.health.set_ready("postgres");
+        Ok(database.repository)
+    }
+
+    /// Waits until Redis answers. While it does not, now or at any later time, `/readyz` says why.
+    ///
+    /// # Errors
+    /// [`Stopped`] on a signal, and [`resque::Error::Config`] for a URL that cannot be read.
+    pub async fn queue(&self) -> Result<Queue, Error> {
+        let queue = Queue::connect_lazy(&self.settings.resque())?;
         let probed = queue.clone();
         self.health.add_probe("redis", move || {
             let queue = probed.clone();
             async move { queue.ping().await.map(drop).map_err(|error| error.to_string()) }
         });
+        self.unless_stopped(wait_for_redis(&queue)).await?;
+        self.health.set_ready("redis");
+        Ok(queue)
+    }
+
+    async fn unless_stopped(&self, waiting: impl Future<Output = ()>) -> Result<(), Stopped> {
         tokio::select! {
             biased;
-            () = self.shutdown.cancelled() => return Err(Stopped.into()),
-            _ = async { tokio::join!(database.wait(), wait_for_redis(&queue)) } => {}
+            () = self.shutdown.cancelled() => Err(Stopped),
+            () = waiting => Ok(()),
         }
-        self.health.set_ready("service");
-        tracing::info!("connected to Postgres and Redis");
-        Ok((database.repository, queue))
+    }
+
+    /// This process among all of the fleet, as rows and history name it: `ssh-worker@host:4711`.
+    pub fn identity(&self) -> String {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let host = Some(host.trim()).filter(|host| !host.is_empty()).unwrap_or("unknown");
+        format!("{}@{host}:{}", self.name, std::process::id())
     }
 
     /// The keys that seal secrets.
@@ -115,7 +134,7 @@ where
         Ok(arguments) => arguments,
         Err(code) => return code,
     };
-    let (settings, queues) = match prepare(name, &arguments) {
+    let prepared = match prepare(name, &arguments) {
         Ok(prepared) => prepared,
         Err(error) => {
             eprintln!("{name}: bad configuration: {error}");
@@ -123,12 +142,11 @@ where
         }
     };
     if arguments.check {
-        let warnings = settings.warnings();
-        warnings.iter().for_each(|warning| eprintln!("{name}: warning: {warning}"));
+        prepared.warnings.iter().for_each(|warning| eprintln!("{name}: warning: {warning}"));
         println!("{name}: the configuration is good");
         return ExitCode::SUCCESS;
     }
-    start(name, settings, queues, run)
+    start(name, prepared, run)
 }
 
 fn arguments(name: &'static str) -> Result<Arguments, ExitCode> {
@@ -142,13 +160,23 @@ fn arguments(name: &'static str) -> Result<Arguments, ExitCode> {
     })
 }
 
-/// Settings and queues, with every file that they name read once.
-fn prepare(name: &str, arguments: &Arguments) -> Result<(Settings, Vec<String>), ConfigError> {
+/// What is known before anything is started.
+struct Prepared {
+    settings: Settings,
+    queues: Vec<String>,
+    warnings: Vec<String>,
+}
+
+/// Reads the settings, and once every file of secrets that this service needs, so that what is wrong shows now
+/// and not at the first job.
+fn prepare(name: &str, arguments: &Arguments) -> Result<Prepared, ConfigError> {
     let settings = settings::load(arguments.config.as_deref())?;
     let queues = settings.queues(name)?;
+    let mut secret_files = Vec::new();
     // Whoever takes a queue opens or seals secrets.
     if !queues.is_empty() {
         keys::key_ring(&settings.secrets)?;
+        secret_files.push(("secrets.key_file", &settings.secrets.key_file));
     }
     if name == "ssh-worker" {
         let path = &settings.ssh.key_file;
@@ -156,11 +184,16 @@ fn prepare(name: &str, arguments: &Arguments) -> Result<(Settings, Vec<String>),
             return Err(ConfigError::of("ssh.key_file", "ssh-worker logs in with it: name the fleet's private key"));
         }
         keys::read_private("ssh.key_file", path)?;
+        secret_files.push(("ssh.key_file", path));
     }
-    Ok((settings, queues))
+    let mut warnings = settings.warnings();
+    for (key, path) in secret_files {
+        warnings.extend(keys::readable_by_others(path).map(|warning| format!("{key}: {warning}")));
+    }
+    Ok(Prepared { settings, queues, warnings })
 }
 
-fn start<F, R>(name: &'static str, settings: Settings, queues: Vec<String>, run: F) -> ExitCode
+fn start<F, R>(name: &'static str, prepared: Prepared, run: F) -> ExitCode
 where
     F: FnOnce(Service) -> R,
     R: Future<Output = Result<(), Error>>,
@@ -172,7 +205,7 @@ where
             return ExitCode::FAILURE;
         }
     };
-    let telemetry = match telemetry::init(name, &settings.telemetry, runtime.handle()) {
+    let telemetry = match telemetry::init(name, &prepared.settings.telemetry, runtime.handle()) {
         Ok(telemetry) => telemetry,
         Err(error) => {
             eprintln!("{name}: bad configuration: {error}");
@@ -180,10 +213,9 @@ where
         }
     };
     tracing::info!("{name} {} starts", env!("CARGO_PKG_VERSION"));
-    settings.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
-    keys_warnings(&settings);
+    prepared.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
 
-    let ended = runtime.block_on(serve(name, settings, queues, run));
+    let ended = runtime.block_on(serve(name, prepared, run));
     let code = match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<Stopped>() => ExitCode::SUCCESS,
@@ -199,15 +231,18 @@ where
     code
 }
 
-async fn serve<F, R>(name: &'static str, settings: Settings, queues: Vec<String>, run: F) -> Result<(), Error>
+async fn serve<F, R>(name: &'static str, prepared: Prepared, run: F) -> Result<(), Error>
 where
     F: FnOnce(Service) -> R,
     R: Future<Output = Result<(), Error>>,
 {
+    let Prepared { settings, queues, .. } = prepared;
     let shutdown = CancellationToken::new();
     shutdown::on_signals(shutdown.clone())?;
     let health = Health::new();
-    health.set_not_ready("service", "starting");
+    for component in ["postgres", "redis"] {
+        health.set_not_ready(component, "not connected yet");
+    }
     if let Ok(address) = settings.health.listen.parse() {
         health.serve(health::listen(address).await?);
     }
@@ -216,7 +251,7 @@ where
         draining.0.cancelled().await;
         draining.1.set_not_ready("shutdown", "draining: told to stop");
     });
-    run(Service { name, settings: Arc::new(settings), queues, shutdown, health }).await?;
+    run(Service { name, settings, queues, shutdown, health }).await?;
     tracing::info!("{name} ends");
     Ok(())
 }

@@ -186,8 +186,7 @@ fn first_scalar(prefix: &[&[u8]]) -> Option<Zeroizing<Scalar>> {
     (0..=u32::MAX).find_map(|counter| {
         let counter = counter.to_be_bytes();
         let parts: Vec<&[u8]> = prefix.iter().copied().chain([&counter[..]]).collect();
-        let scalar =
-            Option::<Scalar>::from(Scalar::from_repr(FieldBytes::from(*sha512_half(&parts))));
+        let scalar = Option::<Scalar>::from(Scalar::from_repr(FieldBytes::from(*sha512_half(&parts))));
         scalar
             .filter(|scalar| *scalar != Scalar::ZERO)
             .map(Zeroizing::new)
@@ -246,15 +245,9 @@ mod tests {
             let seed = wallet.seed().expose_str().unwrap();
             assert!(seed.starts_with(prefix));
             let again = Wallet::from_seed(seed).unwrap();
-            assert_eq!(
-                (again.address(), again.key_type()),
-                (wallet.address(), key_type)
-            );
+            assert_eq!((again.address(), again.key_type()), (wallet.address(), key_type));
             assert!(is_valid_address(wallet.address()));
-            assert_ne!(
-                Wallet::generate(key_type).unwrap().address(),
-                wallet.address()
-            );
+            assert_ne!(Wallet::generate(key_type).unwrap().address(), wallet.address());
         }
     }
 

@@ -41,6 +41,14 @@ struct Live {
     failed: Option<(Instant, Error)>,
 }
 
+impl Live {
+    fn opened(&mut self, connection: &MultiplexedConnection) -> u64 {
+        self.number += 1;
+        self.connection = Some(connection.clone());
+        self.number
+    }
+}
+
 impl Redis {
     pub(crate) fn new(config: &Config) -> Result<Self, Error> {
         let client = config.client()?;
@@ -53,6 +61,13 @@ impl Redis {
             live: tokio::sync::Mutex::default(),
             outage: Mutex::new(None),
         })))
+    }
+
+    /// Makes the first connection. That it cannot be made is for the caller to tell, not for the log.
+    pub(crate) async fn connect(&self) -> Result<(), Error> {
+        let connection = self.open(self.0.response_timeout).await?;
+        self.0.live.lock().await.opened(&connection);
+        Ok(())
     }
 
     /// Sends a request. One that met a broken connection is sent once more on a new one, so it must be
@@ -86,8 +101,8 @@ impl Redis {
 
     /// A connection of the caller's own, for a command that blocks for up to `block`.
     pub(crate) async fn blocking(&self, block: Duration) -> Result<MultiplexedConnection, Error> {
-        let wait = block + self.0.response_timeout;
-        self.open(wait).await
+        let opened = self.open(block + self.0.response_timeout).await;
+        opened.inspect_err(|failure| self.began(failure))
     }
 
     /// Turns an error of a connection from [`Self::blocking`] into ours, and notes an outage.
@@ -109,12 +124,9 @@ impl Redis {
             return Err(failure.clone());
         }
         match self.open(self.0.response_timeout).await {
-            Ok(connection) => {
-                live.number += 1;
-                live.connection = Some(connection.clone());
-                Ok((live.number, connection))
-            }
+            Ok(connection) => Ok((live.opened(&connection), connection)),
             Err(failure) => {
+                self.began(&failure);
                 live.failed = Some((Instant::now(), failure.clone()));
                 Err(failure)
             }
@@ -134,12 +146,10 @@ impl Redis {
                 if failure.is_timeout() {
                     reason = format!("no connection within {:?}", self.0.connect_timeout);
                 }
-                let failure = Error::Connection {
+                Error::Connection {
                     address: self.0.address.clone(),
                     reason,
-                };
-                self.began(&failure);
-                failure
+                }
             })
     }
 
@@ -171,7 +181,7 @@ impl Redis {
         let mut outage = self.0.outage.lock().unwrap_or_else(PoisonError::into_inner);
         if outage.is_none() {
             *outage = Some(Instant::now());
-            error!(address = %self.0.address, "{failure}; trying again until it answers");
+            error!(address = %self.0.address, "{failure}");
         }
     }
 

@@ -31,6 +31,7 @@ mod scripts;
 mod slot;
 mod wake;
 mod worker;
+mod worker_config;
 mod workers;
 
 pub use config::Config;
@@ -39,5 +40,6 @@ pub use failed::FailedEntry;
 pub use gate::Gate;
 pub use job::{Failure, Job, payload};
 pub use queue::{Push, Queue};
-pub use worker::{Handler, WorkerConfig, work};
+pub use worker::{Handler, work};
+pub use worker_config::WorkerConfig;
 pub use workers::{WorkerInfo, Working};

@@ -47,6 +47,7 @@ impl Queue {
     /// the log-in or does not answer, within `connect_timeout`.
     pub async fn connect(config: &Config) -> Result<Self, Error> {
         let queue = Self::connect_lazy(config)?;
+        queue.redis.connect().await?;
         queue.ping().await?;
         Ok(queue)
     }

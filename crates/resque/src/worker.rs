@@ -13,7 +13,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{error, info, warn};
 
 use crate::{
-    Error, Failure, Gate, Job, Queue,
+    Error, Failure, Gate, Job, Queue, WorkerConfig,
     backoff::Backoff,
     beat::{Beat, Busy, millis, unregister},
     clock,
@@ -34,81 +34,6 @@ pub trait Handler: Send + Sync + 'static {
 impl<H: Handler> Handler for Arc<H> {
     fn run(&self, job: Job) -> impl Future<Output = Result<(), Failure>> + Send {
         H::run(self, job)
-    }
-}
-
-/// How a worker works.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WorkerConfig {
-    /// The queues, the most urgent first; `*` is all that are not named.
-    pub queues: Vec<String>,
-    /// How many jobs run at once.
-    pub slots: usize,
-    /// How long a job stays ours without a sign of life. At least three heartbeats.
-    pub lease: Duration,
-    /// How often leases and registration are renewed. At most 30 s.
-    pub heartbeat: Duration,
-    /// How many times a job is taken up again whose worker died with it; after that it has failed.
-    pub max_rescues: u32,
-    /// How many entries `failed` may have; the oldest go first.
-    pub failed_limit: usize,
-    /// How long a job may run.
-    pub job_timeout: Duration,
-    /// How long jobs in hand may go on after the order to stop, before they are given back.
-    pub drain: Duration,
-    /// How often `*` queues, and a pause of all workers, are looked at.
-    pub poll: Duration,
-}
-
-impl Default for WorkerConfig {
-    fn default() -> Self {
-        Self {
-            queues: Vec::new(),
-            slots: 10,
-            lease: Duration::from_secs(45),
-            heartbeat: Duration::from_secs(10),
-            max_rescues: 3,
-            failed_limit: 10_000,
-            job_timeout: Duration::from_secs(600),
-            drain: Duration::from_secs(25),
-            poll: Duration::from_secs(2),
-        }
-    }
-}
-
-impl WorkerConfig {
-    fn check(&self) -> Result<(), Error> {
-        let refuse = |text: String| Err(Error::Config(text));
-        if self.queues.is_empty() {
-            return refuse("a worker needs at least one queue; name it, or \"*\" for all".to_owned());
-        }
-        // A comma divides the names in a worker's id, and an empty id part stops Ruby's workers.
-        if let Some(name) = self.queues.iter().find(|name| {
-            name.is_empty() || name.contains(|c: char| c == ',' || c.is_whitespace() || c.is_control())
-        }) {
-            return refuse(format!(
-                "{name:?} is no queue name: it is empty or has a comma or a blank in it"
-            ));
-        }
-        if self.slots == 0 || self.slots > 100_000 {
-            return refuse(format!("slots is {}; it must be from 1 to 100000", self.slots));
-        }
-        if self.heartbeat.is_zero() || self.heartbeat > Duration::from_secs(30) {
-            return refuse(format!(
-                "heartbeat is {:?}; it must be above 0 and at most 30 s",
-                self.heartbeat
-            ));
-        }
-        if self.lease < self.heartbeat * 3 {
-            return refuse(format!(
-                "lease is {:?}; it must be at least three heartbeats of {:?}, or a slow moment loses it",
-                self.lease, self.heartbeat
-            ));
-        }
-        if self.failed_limit == 0 || self.job_timeout.is_zero() || self.poll.is_zero() {
-            return refuse("failed_limit, job_timeout and poll must be above 0".to_owned());
-        }
-        Ok(())
     }
 }
 
@@ -195,9 +120,7 @@ impl<H: Handler> Worker<H> {
         // After a failed claim its answer may have been lost on the way, and with it jobs.
         let mut recover = false;
         while !shutdown.is_cancelled() {
-            while let Some(ended) = self.tasks.try_join_next_with_id() {
-                self.release(ended.map(|(id, ())| id));
-            }
+            self.release_ended();
             if self.free.is_empty() {
                 tokio::select! {
                     () = self.one_ended() => {}
@@ -302,6 +225,12 @@ impl<H: Handler> Worker<H> {
         }
     }
 
+    fn release_ended(&mut self) {
+        while let Some(ended) = self.tasks.try_join_next_with_id() {
+            self.release(ended.map(|(id, ())| id));
+        }
+    }
+
     fn release(&mut self, ended: Result<Id, tokio::task::JoinError>) {
         let id = ended.unwrap_or_else(|end| {
             error!("a slot ended unexpectedly: {end}; its job is taken up again");
@@ -323,6 +252,7 @@ impl<H: Handler> Worker<H> {
     /// Lets the jobs in hand come to their end for as long as the drain lasts, and then gives them back.
     async fn drain(&mut self) {
         let limit = self.slots.config.drain;
+        self.release_ended();
         // What a claim may have taken whose answer was lost.
         let free: Vec<usize> = self.free.iter().copied().collect();
         self.give_back(&free).await;

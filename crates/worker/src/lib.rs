@@ -10,6 +10,7 @@ mod outcome;
 mod pusher;
 mod renewal;
 mod runner;
+mod serve;
 
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use gatewayzen_core::{Next, Step, StepError};
 
 pub use context::StepContext;
 pub use runner::Runner;
+pub use serve::serve;
 
 /// The steps of one worker.
 pub trait Steps: Send + Sync + 'static {

@@ -230,6 +230,32 @@ impl Bed {
         }
     }
 
+    /// Deletes every key of this bed: what FLUSHALL does to a Redis that is its own.
+    pub async fn burn_redis(&self) {
+        let client = redis::Client::open(self.redis_url.as_str()).expect("a URL");
+        let mut connection = client.get_multiplexed_async_connection().await.expect("Redis");
+        let keys: Vec<String> = redis::cmd("KEYS")
+            .arg(format!("{}:*", self.namespace))
+            .query_async(&mut connection)
+            .await
+            .expect("keys");
+        if !keys.is_empty() {
+            let _: i64 = redis::cmd("DEL").arg(keys).query_async(&mut connection).await.expect("deleted");
+        }
+    }
+
+    /// Creates a row in `new`, lets `prepare` see its id, and moves it to `instance`.
+    pub async fn launch_after(&self, name: &str, prepare: impl FnOnce(i64)) -> i64 {
+        let id: i64 = sqlx::query_scalar("INSERT INTO gatewayds (name) VALUES ($1) RETURNING id")
+            .bind(name)
+            .fetch_one(&self.database.app)
+            .await
+            .expect("a row");
+        prepare(id);
+        self.write_state(id, State::Instance).await.expect("a legal move");
+        id
+    }
+
     /// The ends of all logs of this bed, for the text of a failed test.
     pub fn logs(&self) -> String {
         let mut all = String::new();

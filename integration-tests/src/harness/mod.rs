@@ -3,10 +3,12 @@
 
 mod bed;
 mod database;
+mod npm;
 mod process;
 
 pub use bed::{Bed, Options};
 pub use database::Database;
+pub use npm::{npm_folder, npm_peer};
 pub use process::{ServiceProcess, binary, run};
 
 use std::path::PathBuf;

@@ -3,9 +3,9 @@
 pub mod attempt;
 pub mod client;
 pub mod describe;
-pub mod end;
+mod end;
 pub mod errors;
 pub mod host_key;
-pub mod launch;
+mod launch;
 pub mod request;
 pub mod steps;

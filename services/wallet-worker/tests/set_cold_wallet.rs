@@ -9,25 +9,29 @@
     unreachable_pub
 )]
 
-mod database;
 #[allow(dead_code, reason = "shared with another test, which uses the rest")]
 mod simulated;
 
-use database::Database;
+use std::time::Duration;
+
 use gatewayzen_bootstrap::settings;
-use gatewayzen_core::repository::Lease;
+use gatewayzen_core::repository::{Lease, Outcome, Repository, Verdict};
 use gatewayzen_core::seal::{KeyRing, Place};
 use gatewayzen_core::wallet::{KeyType, Wallet};
 use gatewayzen_core::{Facts, Next, State, Step, StepError};
 use gatewayzen_worker::{StepContext, Steps as _};
+use integration_tests::harness::Database;
 use simulated::{Fault, KEY, SimulatedGatewayd};
 use wallet_worker::step::WalletSteps;
 
+const LONG: Duration = Duration::from_secs(600);
 const GET: &str = "GET /v1/config/wallets/cold";
 
 /// One gatewayd in state `wallet`, leased.
 struct Bench {
     database: Database,
+    /// As the services log in.
+    repository: Repository,
     gatewayd: SimulatedGatewayd,
     ring: String,
     lease: Lease,
@@ -48,8 +52,8 @@ impl Bench {
 
     async fn with(gatewayd: SimulatedGatewayd, facts: Facts) -> Self {
         let database = Database::new().await;
-        let id = database.gatewayd_in_wallet("acme", facts).await;
-        let lease = database.lease(id, State::Wallet).await;
+        let repository = database.repository("gatewayzen_service");
+        let lease = lease_in_wallet(&database, &repository, facts).await;
         let ring = KeyRing::generate_line("test")
             .unwrap()
             .expose_str()
@@ -57,6 +61,7 @@ impl Bench {
             .to_owned();
         Self {
             database,
+            repository,
             gatewayd,
             ring,
             lease,
@@ -68,8 +73,7 @@ impl Bench {
             .keys()
             .seal(Place::api_key(&self.lease.id.to_string()), KEY.as_bytes())
             .unwrap();
-        self.database
-            .repository
+        self.repository
             .keep_api_key(&self.lease, &sealed)
             .await
             .unwrap()
@@ -84,7 +88,7 @@ impl Bench {
     async fn take(&self) -> Result<String, StepError> {
         let mut settings = settings::load(None).unwrap();
         settings.gatewayd.https_port = self.gatewayd.port;
-        let repository = self.database.repository.clone();
+        let repository = self.repository.clone();
         let context = StepContext {
             step: Step::SetColdWallet,
             gatewayd: repository.gatewayd(self.lease.id).await.unwrap().unwrap(),
@@ -103,7 +107,7 @@ impl Bench {
 
     /// The address of the stored wallet, whose seed is seen to open.
     async fn stored(&self) -> Option<String> {
-        let stored = self.database.repository.wallet(self.lease.id).await.unwrap()?;
+        let stored = self.repository.wallet(self.lease.id).await.unwrap()?;
         let row = format!("{}/{}", self.lease.id, stored.version);
         let seed = self
             .keys()
@@ -117,6 +121,34 @@ impl Bench {
     fn calls(&self) -> Vec<String> {
         self.gatewayd.state.lock().unwrap().calls.clone()
     }
+}
+
+/// A new gatewayd, brought to state `wallet` with these facts.
+async fn lease_in_wallet(database: &Database, repository: &Repository, facts: Facts) -> Lease {
+    let made = "INSERT INTO gatewayds (name, state) VALUES ('acme', 'instance') RETURNING id";
+    let id: i64 = sqlx::query_scalar(made).fetch_one(&database.app).await.unwrap();
+    let take = async |state: State| match repository
+        .take_lease(id, state, None, "test", LONG, 10)
+        .await
+        .unwrap()
+    {
+        Verdict::Taken(lease) => lease,
+        other => panic!("no lease in {state}: {other:?}"),
+    };
+    for state in [State::Instance, State::Key, State::Start] {
+        let to = state.after_step().unwrap();
+        let outcome = Outcome::Advance {
+            to,
+            facts: facts.clone(),
+            why: "test".into(),
+        };
+        let finished = repository
+            .finish_step(&take(state).await, &outcome, LONG)
+            .await
+            .unwrap();
+        finished.check.or_overtaken().unwrap();
+    }
+    take(State::Wallet).await
 }
 
 fn permanent(result: Result<String, StepError>) -> String {
@@ -160,10 +192,8 @@ async fn a_wallet_is_stored_before_it_is_shown_to_anybody() {
 #[tokio::test]
 async fn a_worker_that_was_overtaken_makes_no_wallet_and_calls_nobody() {
     let bench = Bench::new().await;
-    bench
-        .database
-        .execute("UPDATE gatewayds SET state = 'terminate'".into())
-        .await;
+    let move_away = "UPDATE gatewayds SET state = 'terminate'";
+    sqlx::query(move_away).execute(&bench.database.app).await.unwrap();
     let error = bench.take().await.unwrap_err();
     assert!(matches!(error, StepError::Overtaken), "{error:?}");
     assert_eq!((bench.stored().await, bench.calls()), (None, vec![]));
@@ -181,8 +211,11 @@ async fn two_racers_end_with_one_wallet() {
 #[tokio::test]
 async fn no_wallet_is_made_where_a_commit_may_be_lost() {
     let mut bench = Bench::new().await;
-    bench.database.set("synchronous_commit = off").await;
-    bench.database.reconnect().await;
+    // A setting of this database only, which holds for new connections.
+    let off = "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = off', current_database()); END $$";
+    sqlx::query(off).execute(&bench.database.admin).await.unwrap();
+    bench.repository.close().await;
+    bench.repository = bench.database.repository("gatewayzen_service");
     let told = environment(bench.take().await);
     assert!(told.contains("synchronous_commit off"), "{told}");
     assert_eq!((bench.stored().await, bench.calls()), (None, vec![]));
@@ -233,7 +266,7 @@ async fn an_address_whose_seed_does_not_open_is_shown_to_nobody() {
         let own = format!("{}/1", bench.lease.id);
         let place = Place::wallet_seed(if row.is_empty() { &own } else { row });
         let sealed = bench.keys().seal(place, secret).unwrap();
-        let repository = &bench.database.repository;
+        let repository = &bench.repository;
         repository
             .keep_wallet(&bench.lease, kept.address(), "ed25519", &sealed)
             .await

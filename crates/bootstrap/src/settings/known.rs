@@ -48,8 +48,8 @@ impl<'a> Known<'a> {
     }
 
     fn is_setting(&self, key: &str) -> bool {
-        let free = |table: &&str| key.strip_prefix(**table).is_some_and(|rest| rest.starts_with('.'));
-        self.settings.contains_key(key) || FREE.iter().any(|table| free(&table))
+        let free = |table: &str| key.strip_prefix(table).is_some_and(|rest| rest.starts_with('.'));
+        self.settings.contains_key(key) || FREE.into_iter().any(free)
     }
 
     /// A section that was given something other than a table (or an empty one) is left to serde.

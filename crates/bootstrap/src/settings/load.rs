@@ -43,7 +43,7 @@ fn read(
     let defaults: Dict = Toml::from_str(DEFAULTS).map_err(|e| whole(e.message().to_owned(), "defaults"))?;
     let known = Known::new(&defaults);
 
-    let mut figment = Figment::from(Source { origin: "default".into(), values: defaults });
+    let mut figment = Figment::from(Source { origin: "default".into(), values: defaults.clone() });
     if let Some(path) = file {
         let origin = path.display().to_string();
         let text = std::fs::read_to_string(path)
@@ -78,7 +78,7 @@ fn read(
 
 /// Every variable of ours, as values in the shape of the file.
 fn read_environment(
-    known: &Known,
+    known: &Known<'_>,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Dict, ConfigError> {
     let mut values = Dict::new();

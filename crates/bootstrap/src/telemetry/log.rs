@@ -65,7 +65,7 @@ where
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::io;
     use std::sync::{Arc, Mutex};
 
@@ -74,7 +74,18 @@ mod tests {
     use super::*;
 
     #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
+    pub(in super::super) struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Lines {
+        pub(in super::super) fn writer(&self) -> impl Fn() -> Lines + use<> {
+            let lines = self.clone();
+            move || lines.clone()
+        }
+
+        pub(in super::super) fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
 
     impl io::Write for Lines {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -89,16 +100,15 @@ mod tests {
     #[test]
     fn a_json_line_is_one_object_with_the_service_and_the_span() {
         let lines = Lines::default();
-        let writer = lines.clone();
         let format = JsonLines { service: "dispatcher", format: Format::default().json().flatten_event(true) };
         let layer = tracing_subscriber::fmt::layer()
-            .with_writer(move || writer.clone())
+            .with_writer(lines.writer())
             .fmt_fields(JsonFields::new())
             .event_format(format);
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
             tracing::info_span!("step", gatewayd = 42).in_scope(|| tracing::warn!(attempt = 3, "it \"hangs\""));
         });
-        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let text = lines.text();
         assert_eq!(text.lines().count(), 1);
         let line: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(line["service"], "dispatcher");

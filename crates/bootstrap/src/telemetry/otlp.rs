@@ -22,12 +22,7 @@ const DELAY: Duration = Duration::from_secs(1);
 /// Batches spans and sends them to the collector at `endpoint`, its base URL.
 pub(super) fn provider(service: &'static str, endpoint: &str, runtime: &Handle) -> Result<SdkTracerProvider, String> {
     let endpoint = endpoint.trim_end_matches('/');
-    let client = Client {
-        inner: HyperClient::with_default_connector(EXPORT_LIMIT, None),
-        runtime: runtime.clone(),
-        endpoint: endpoint.to_owned(),
-        outage: AtomicBool::new(false),
-    };
+    let client = Client::new(endpoint, runtime);
     let exporter = SpanExporter::builder()
         .with_http()
         .with_http_client(client)
@@ -57,6 +52,15 @@ struct Client {
 }
 
 impl Client {
+    fn new(endpoint: &str, runtime: &Handle) -> Client {
+        Client {
+            inner: HyperClient::with_default_connector(EXPORT_LIMIT, None),
+            runtime: runtime.clone(),
+            endpoint: endpoint.to_owned(),
+            outage: AtomicBool::new(false),
+        }
+    }
+
     fn note(&self, failure: Option<String>) {
         let endpoint = &self.endpoint;
         match failure {
@@ -106,4 +110,51 @@ fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
         cause = source;
     }
     cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    use super::super::log::tests::Lines;
+    use super::*;
+
+    async fn send(client: &Client) {
+        let request = Request::post(format!("{}/v1/traces", client.endpoint)).body(Bytes::new()).unwrap();
+        // Its outcome is what the log says.
+        let _ = client.send_bytes(request).await;
+    }
+
+    #[tokio::test]
+    async fn an_outage_of_the_collector_is_one_line_and_its_end_another() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            for status in ["200 OK", "503 Busy", "503 Busy", "503 Busy", "200 OK", "200 OK", "503 Busy"] {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = [0; 1024];
+                assert!(stream.read(&mut request).await.unwrap() > 0);
+                let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        let lines = Lines::default();
+        let layer = tracing_subscriber::fmt::layer().with_writer(lines.writer()).with_ansi(false);
+        let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(layer));
+        let client = Client::new(&endpoint, &Handle::current());
+        for _ in 0..7 {
+            send(&client).await;
+        }
+        send(&Client::new("http://127.0.0.1:1", &Handle::current())).await;
+
+        let text = lines.text();
+        let seen: Vec<&str> = text.lines().filter(|line| line.contains("traces")).collect();
+        assert_eq!(seen.len(), 4, "{text}");
+        assert!(seen[0].contains("cannot be sent to") && seen[0].contains("it answered 503"), "{text}");
+        assert!(seen[1].contains("are sent to") && seen[1].contains("again"), "{text}");
+        assert!(seen[2].contains("it answered 503"), "{text}");
+        assert!(seen[3].contains("Connection refused"), "{text}");
+    }
 }

@@ -145,17 +145,17 @@ async fn a_walk_that_is_not_sampled_is_not_exported() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_collector_that_is_not_there_harms_nothing() {
+async fn a_collector_that_never_answers_holds_no_end_up() {
+    // Connections are made by the kernel; nobody ever takes them up.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    drop(listener);
     let provider = otlp::provider("dispatcher", &endpoint, &tokio::runtime::Handle::current()).unwrap();
     let subscriber = tracing_subscriber::registry().with(layer(&provider));
     tracing::subscriber::with_default(subscriber, || tracing::info_span!("lost").in_scope(|| ()));
     let begun = std::time::Instant::now();
-    let end = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(Duration::from_secs(1)));
+    let end = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(Duration::from_millis(300)));
     assert!(end.await.unwrap().is_err());
-    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
 }
 
 #[test]

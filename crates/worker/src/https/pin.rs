@@ -24,9 +24,7 @@ impl Fingerprint {
 
 /// The text is not the SHA-256 fingerprint of a certificate.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "\"{0}\" is not a SHA-256 fingerprint: it must be 64 hexadecimal digits, with or without colons"
-)]
+#[error("\"{0}\" is not a SHA-256 fingerprint: it must be 64 hexadecimal digits, with or without colons")]
 pub struct NotAFingerprint(String);
 
 impl FromStr for Fingerprint {

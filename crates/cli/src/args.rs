@@ -1,0 +1,229 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+use clap::{Args, Parser, Subcommand};
+use gatewayzen_core::{State, Step};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0   done
+  1   refused or failed; one sentence on standard error says why
+  2   the command line is wrong
+  3   watch: a row has a fault or is on hold, short of an idle state
+  4   watch: --timeout was reached
+  64  the configuration is wrong
+  69  Postgres or Redis cannot be reached
+
+With --json, results are JSON on standard output: fields have the names of the
+columns of the table gatewayds, times are RFC 3339 in UTC.
+
+The settings come from gatewayzen.toml and the environment, as for the services.
+Log in to Postgres as an operator: GATEWAYZEN_POSTGRES__URL or [postgres] url.";
+
+/// Builds and maintains a fleet of gatewayd servers on AWS EC2.
+#[derive(Debug, Parser)]
+#[command(name = "gatewayzen", version, after_help = EXIT_CODES, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// The configuration file [default: gatewayzen.toml, if there is one here]
+    #[arg(long, global = true, value_name = "FILE", env = "GATEWAYZEN_CONFIG", hide_env_values = true)]
+    pub(crate) config: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Bring the database schema up to this version
+    Migrate,
+    /// Create gatewayds, in state "new"
+    Create(Create),
+    /// List gatewayds
+    List(List),
+    /// Show all of one gatewayd, and its history
+    Show {
+        /// Which gatewayd
+        name: String,
+    },
+    /// Say what a gatewayd is doing or waiting for, and what would unblock it
+    Why {
+        /// Which gatewayd
+        name: String,
+    },
+    /// Write a gatewayd's state, which starts a walk
+    Move(Move),
+    /// Try gatewayds again that have a fault or back off
+    Retry {
+        /// Which gatewayds
+        #[arg(required = true)]
+        name: Vec<String>,
+        /// For the history
+        #[arg(long, value_name = "TEXT")]
+        why: Option<String>,
+    },
+    /// Have nothing new done to a gatewayd; a step in hand ends first
+    Hold {
+        /// Which gatewayd
+        name: String,
+        /// Why, for whoever finds it on hold
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
+    /// End a hold
+    Resume {
+        /// Which gatewayd
+        name: String,
+    },
+    /// Watch gatewayds walk until they are idle: a live table, or on a pipe a line for each change
+    Watch(Watch),
+    /// Push a job to a Resque queue by hand; one that its row has no use for changes nothing
+    Enqueue {
+        /// The queue, which is also the job's class
+        #[arg(value_parser = queues())]
+        queue: Step,
+        /// The id of the gatewayd (see show)
+        #[arg(value_parser = clap::value_parser!(i64).range(1..))]
+        id: i64,
+    },
+    /// Check everything that GatewayZen needs, and say what to mend
+    Doctor,
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Create {
+    /// Their names: lower-case letters, digits and inner dashes, at most 63 characters
+    #[arg(required = true)]
+    pub(crate) name: Vec<String>,
+    /// The release of gatewayd [default: the AMI's]
+    #[arg(long)]
+    pub(crate) release: Option<String>,
+    /// The golden AMI; the configuration must allow it [default: the configuration's]
+    #[arg(long)]
+    pub(crate) ami: Option<String>,
+    /// EC2's instance type; the configuration must allow it [default: the configuration's]
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) instance_type: Option<String>,
+    /// Whose they are, for the application's own use
+    #[arg(long, value_name = "ID")]
+    pub(crate) owner: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// Only those in this state; may be given more than once
+    #[arg(long, value_name = "STATE", value_parser = states())]
+    pub(crate) state: Vec<State>,
+    /// Only those with a fault
+    #[arg(long)]
+    pub(crate) faulty: bool,
+    /// Only those on hold
+    #[arg(long)]
+    pub(crate) held: bool,
+    /// Only those of this owner
+    #[arg(long, value_name = "ID")]
+    pub(crate) owner: Option<String>,
+    /// At most so many, by name
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
+    pub(crate) limit: Option<i64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Move {
+    /// Which gatewayd
+    pub(crate) name: String,
+    /// The state to write
+    #[arg(value_parser = states())]
+    pub(crate) state: State,
+    /// The release to bring it to, or to build it with
+    #[arg(long)]
+    pub(crate) release: Option<String>,
+    /// For the history
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) why: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Watch {
+    /// Which gatewayds [default: all]
+    pub(crate) name: Vec<String>,
+    /// Until each is idle, has a fault or is on hold; this is the default
+    #[arg(long, conflicts_with = "for_ever")]
+    pub(crate) until_idle: bool,
+    /// Until interrupted
+    #[arg(long)]
+    pub(crate) for_ever: bool,
+    /// Give up after so long: 90s, 10m, 2h
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) timeout: Option<Duration>,
+}
+
+fn states() -> impl clap::builder::TypedValueParser<Value = State> {
+    PossibleValuesParser::new(State::ALL.map(State::name)).try_map(|name| name.parse::<State>())
+}
+
+fn queues() -> impl clap::builder::TypedValueParser<Value = Step> {
+    PossibleValuesParser::new(Step::ALL.map(Step::queue))
+        .try_map(|name| Step::from_queue(&name).ok_or_else(|| format!("there is no queue `{name}`")))
+}
+
+/// A whole number and its unit, as in the configuration; no unit means seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let unit = match unit {
+        "ms" => 1,
+        "" | "s" => 1000,
+        "m" | "min" => 60_000,
+        "h" => 3_600_000,
+        _ => 0,
+    };
+    let millis = number.parse::<u64>().ok().filter(|_| unit > 0).and_then(|n| n.checked_mul(unit));
+    millis
+        .map(Duration::from_millis)
+        .ok_or_else(|| "write a whole number and its unit: 500ms, 90s, 10m or 2h".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_timeout_is_a_number_and_its_unit() {
+        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("10m"), Ok(Duration::from_secs(600)));
+        for bad in ["", "s", "-1s", "1.5s", "10 s", "ten", "99999999999999999999h", "18446744073709551615h"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_state_that_does_not_exist_is_refused_with_those_that_do() {
+        let refused = Cli::try_parse_from(["gatewayzen", "move", "acme", "lively"]).unwrap_err().to_string();
+        assert!(refused.contains("lively") && refused.contains("terminated"), "{refused}");
+    }
+}

@@ -1,0 +1,145 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use aws_sdk_ec2::config::BehaviorVersion;
+use gatewayzen_core::State;
+use time::OffsetDateTime;
+
+use super::*;
+
+fn settings() -> settings::Ec2 {
+    settings::Ec2 {
+        region: String::new(),
+        ami: "ami-golden".into(),
+        allowed_amis: vec!["ami-other".into()],
+        instance_type: "t3.small".into(),
+        allowed_instance_types: vec!["t3.large".into()],
+        subnet: "subnet-1".into(),
+        security_groups: vec!["sg-2".into(), "sg-1".into()],
+        key_name: "fleet".into(),
+        instance_profile: "gatewayd".into(),
+        poll: Duration::from_secs(1),
+        send_for: Duration::from_secs(600),
+        consistency_window: Duration::from_secs(300),
+        releases: BTreeMap::from([("v3.34.2".to_owned(), "ami-3342".to_owned())]),
+    }
+}
+
+fn row() -> Gatewayd {
+    let now = OffsetDateTime::UNIX_EPOCH;
+    Gatewayd {
+        id: 42,
+        name: "acme".into(),
+        state: State::Instance,
+        release: None,
+        ami: None,
+        instance_type: None,
+        owner_id: None,
+        traceparent: None,
+        hold: None,
+        held_since: None,
+        generation: 1,
+        since: now,
+        clock_started_at: now,
+        public_address: None,
+        private_address: None,
+        instance_id: None,
+        ripple_address: None,
+        release_in_place: None,
+        commit_in_place: None,
+        host_key_fingerprint: None,
+        tls_fingerprint: None,
+        attempts: 1,
+        next_try_at: None,
+        waiting_for: None,
+        last_error: None,
+        last_error_at: None,
+        fault: None,
+        unblock: None,
+        lease_owner: None,
+        lease_taken_at: None,
+        lease_until: None,
+        created_at: now,
+        read_at: now,
+    }
+}
+
+fn request(settings: &settings::Ec2, row: &Gatewayd) -> Result<LaunchRequest, StepError> {
+    LaunchRequest::new(settings, row, Uuid::from_u128(1), Uuid::from_u128(2))
+}
+
+/// What would go over the wire, but for the user data, which the SDK does not show.
+fn sent(request: &LaunchRequest) -> String {
+    let config = aws_sdk_ec2::Config::builder().behavior_version(BehaviorVersion::latest()).build();
+    let call = request.call(&Client::from_conf(config), "token", &"user data".into());
+    assert_eq!(call.get_user_data().as_deref(), Some("dXNlciBkYXRh"));
+    format!("{:?}", call.as_input().clone().build().unwrap())
+}
+
+fn refusal(result: Result<LaunchRequest, StepError>) -> String {
+    match result {
+        Err(StepError::Permanent(problem)) => format!("{} | {}", problem.sentence, problem.unblock),
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+#[test]
+fn a_replay_is_what_was_stored() {
+    let request = request(&settings(), &row()).unwrap();
+    let stored = serde_json::to_value(&request).unwrap();
+    let read: LaunchRequest = serde_json::from_value(stored).unwrap();
+    assert_eq!(sent(&request), sent(&read));
+}
+
+#[test]
+fn nothing_that_is_sent_is_left_out_of_what_is_stored() {
+    let mut other = settings();
+    other.key_name = "another".into();
+    other.instance_profile = "arn:aws:iam::1:instance-profile/x".into();
+    other.subnet = String::new();
+    other.security_groups.clear();
+    let (one, other) = (request(&settings(), &row()).unwrap(), request(&other, &row()).unwrap());
+    assert_ne!(one, other);
+    assert_ne!(sent(&one), sent(&other));
+    let text = sent(&one);
+    for part in ["ami-golden", "subnet-1", "sg-2", "fleet", "gatewayd", "Required", "gatewayzen:attempt", "Volume"] {
+        assert!(text.contains(part), "{part} is missing in {text}");
+    }
+}
+
+#[test]
+fn what_a_newer_version_stored_is_not_replayed_in_part() {
+    let mut stored = serde_json::to_value(request(&settings(), &row()).unwrap()).unwrap();
+    stored["something_new"] = true.into();
+    assert!(serde_json::from_value::<LaunchRequest>(stored).is_err());
+}
+
+#[test]
+fn the_row_chooses_among_what_is_allowed() {
+    let with = |ami: Option<&str>, release: Option<&str>, kind: Option<&str>| {
+        let text = |given: Option<&str>| given.map(str::to_owned);
+        let row = Gatewayd { ami: text(ami), release: text(release), instance_type: text(kind), ..row() };
+        request(&settings(), &row)
+    };
+    let image = |ami, release| with(ami, release, None).unwrap().image;
+    assert_eq!(image(None, None), "ami-golden");
+    assert_eq!(image(None, Some("v3.34.2")), "ami-3342");
+    assert_eq!(image(Some("ami-other"), None), "ami-other");
+    assert_eq!(image(Some("ami-golden"), None), "ami-golden");
+    assert_eq!(image(Some("ami-3342"), None), "ami-3342");
+    assert_eq!(with(None, None, None).unwrap().instance_type, "t3.small");
+    assert_eq!(with(None, None, Some("t3.large")).unwrap().instance_type, "t3.large");
+
+    let text = refusal(with(Some("ami-alien"), None, None));
+    assert!(text.contains("ami-alien") && text.contains("ec2.allowed_amis"), "{text}");
+    let text = refusal(with(None, Some("v9"), None));
+    assert!(text.contains("v9") && text.contains("v3.34.2") && text.contains("ec2.releases"), "{text}");
+    let text = refusal(with(None, None, Some("x1.huge")));
+    assert!(text.contains("x1.huge") && text.contains("ec2.allowed_instance_types"), "{text}");
+}
+
+#[test]
+fn without_a_golden_ami_the_setting_is_named() {
+    let settings = settings::Ec2 { ami: String::new(), ..settings() };
+    assert!(refusal(request(&settings, &row())).contains("ec2.ami"));
+}

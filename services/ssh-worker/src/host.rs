@@ -1,0 +1,204 @@
+//! A row's host, connected: how a step reaches it and runs commands there.
+
+use std::time::{Duration, Instant};
+
+use gatewayzen_core::repository::RepositoryError;
+use gatewayzen_core::{Next, StepError};
+use gatewayzen_worker::StepContext;
+use russh::keys::PublicKey;
+
+use crate::command::{End, Output};
+use crate::parse::shown;
+use crate::remote::{self, Command};
+use crate::session::{ConnectError, Session};
+use crate::steps::SshSteps;
+
+/// While a host boots: how long a TCP connection may take (what a sleeping host was sent is lost, so asking anew is
+/// quicker than waiting), how soon the next one is tried, how long a step does so, and when it comes back.
+const BOOT_REACH: Duration = Duration::from_secs(1);
+const BOOT_RETRY: Duration = Duration::from_millis(200);
+const BOOT_PATIENCE: Duration = Duration::from_secs(3);
+const BOOT_AGAIN: Duration = Duration::from_millis(500);
+
+/// When a step comes back that found the host's lock taken.
+const LOCK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Why a step ends early: nothing is wrong and it is only not yet so, or it failed.
+pub(crate) enum Halt {
+    Wait { after: Duration, waiting_for: String },
+    Fail(StepError),
+}
+
+impl From<StepError> for Halt {
+    fn from(error: StepError) -> Self {
+        Halt::Fail(error)
+    }
+}
+
+impl From<RepositoryError> for Halt {
+    fn from(error: RepositoryError) -> Self {
+        Halt::Fail(error.into())
+    }
+}
+
+/// What a step returns, before the runner sees it.
+pub(crate) type Step = Result<Next, Halt>;
+
+/// A connected host.
+pub(crate) struct Host<'a> {
+    pub(crate) steps: &'a SshSteps,
+    pub(crate) session: Session,
+    release: Option<&'a str>,
+}
+
+impl<'a> Host<'a> {
+    /// Connects to the row's host. `may_boot`: the host may have been launched only now.
+    pub(crate) async fn reach(steps: &'a SshSteps, context: &'a StepContext, may_boot: bool) -> Result<Self, Halt> {
+        let row = &context.gatewayd;
+        let via = steps.connect_via;
+        let Some(address) = via.address(row) else {
+            let via = via.name();
+            return Err(StepError::permanent(
+                format!("the row has no {via} address, and hosts.connect_via says to dial that one"),
+                "The step initializeEc2Instance records it: give the instance such an address, or set hosts.connect_via; \
+                 then retry, or terminate the server and build it anew.",
+            )
+            .into());
+        };
+        let Some(text) = context.repository.host_key(row.id).await? else {
+            return Err(StepError::permanent(
+                format!("no launch attempt in force holds the SSH host key of {address}, which initializeEc2Instance stores"),
+                "Terminate the server and build it anew: a host whose key is not known beforehand is never trusted.",
+            )
+            .into());
+        };
+        let pinned = PublicKey::from_openssh(text.trim()).map_err(|error| {
+            StepError::permanent(
+                format!("the SSH host key that is stored for {address} cannot be read: {error}"),
+                "Terminate the server and build it anew.",
+            )
+        })?;
+        let begun = Instant::now();
+        let grace = if may_boot { steps.boot_grace } else { Duration::ZERO };
+        loop {
+            let booting = row.read_at - row.since + begun.elapsed() < grace;
+            let reach = if booting { BOOT_REACH.min(steps.connect_timeout) } else { steps.connect_timeout };
+            let error = match steps.ssh.connect(address, &pinned, reach).await {
+                Ok(session) => return Ok(Host { steps, session, release: row.release.as_deref() }),
+                Err(error) => error,
+            };
+            if !booting || !matches!(error, ConnectError::Unreachable(_)) {
+                return Err(steps.not_connected(address, &error).into());
+            }
+            tracing::debug!(address, %error, "not up yet");
+            if begun.elapsed() >= BOOT_PATIENCE {
+                let waiting_for = format!("its SSH server at {address} to answer (last: {error})");
+                return Err(Halt::Wait { after: BOOT_AGAIN, waiting_for });
+            }
+            tokio::time::sleep(BOOT_RETRY).await;
+        }
+    }
+
+    /// Runs a command for at most `time`, and returns however it ended.
+    pub(crate) async fn run(&self, command: Command, time: Duration) -> Result<Output, Halt> {
+        let settings = &self.steps.gatewayd;
+        let line = remote::line(settings, command, self.release, time);
+        let (name, address) = (command.name(), self.session.address());
+        let begun = Instant::now();
+        let ran = self.session.run(&line).await;
+        tracing::debug!(command = name, address, took_ms = begun.elapsed().as_millis() as u64, ?ran, "command");
+        let output = ran.map_err(|broken| {
+            StepError::transient(
+                format!("`{name}` on host {address}: {broken}"),
+                "See what the host is busy with; it is tried again by itself, after the command there has ended.",
+            )
+        })?;
+        if output.end == End::Exit(remote::LOCK_BUSY) {
+            let lock = format!("{}/lock", settings.state_directory);
+            let waiting_for = format!("another command of GatewayZen on host {address} to end (it holds {lock})");
+            return Err(Halt::Wait { after: LOCK_AGAIN, waiting_for });
+        }
+        Ok(output)
+    }
+
+    /// Runs a command that must end with exit status 0.
+    pub(crate) async fn must(&self, command: Command, time: Duration) -> Result<Output, Halt> {
+        let output = self.run(command, time).await?;
+        if output.end == End::Exit(0) { Ok(output) } else { Err(self.failed(command, time, &output).into()) }
+    }
+
+    /// Runs one of the short commands.
+    pub(crate) async fn ask(&self, command: Command) -> Result<Output, Halt> {
+        self.must(command, self.steps.gatewayd.command_timeout).await
+    }
+
+    /// The sentence for a command that ended otherwise than it should.
+    pub(crate) fn failed(&self, command: Command, time: Duration, output: &Output) -> StepError {
+        let said = said(command, output);
+        let what = self.named(command);
+        match &output.end {
+            End::Exit(remote::TIMED_OUT) => StepError::transient(
+                format!("{what} did not end within its {} s and was ended there{said}", time.as_secs_f64().ceil()),
+                "See what the host is busy with, or give the command more time (gatewayd.command_timeout, start_timeout, \
+                 stop_timeout, update_timeout); it is tried again by itself.",
+            ),
+            End::Exit(remote::KILLED) => StepError::transient(
+                format!("{what} was killed (exit status 137): it did not end when told to, or the host ran out of memory{said}"),
+                "See the host's memory and log; it is tried again by itself.",
+            ),
+            end => StepError::transient(
+                format!("{what} ended with {end}{said}"),
+                format!(
+                    "Run it by hand on the host to see why, and mend the host or the setting gatewayd.commands.{}; it is \
+                     tried again by itself.",
+                    command.name()
+                ),
+            ),
+        }
+    }
+
+    /// The sentence for a command whose output is not what it should be.
+    pub(crate) fn strange(&self, command: Command, why: impl std::fmt::Display, output: &Output) -> StepError {
+        StepError::transient(
+            format!("{} {why} ({}){}", self.named(command), output.end, said(command, output)),
+            format!(
+                "Run it by hand on the host, and mend gatewayd there or the setting gatewayd.commands.{}; it is tried again \
+                 by itself.",
+                command.name()
+            ),
+        )
+    }
+
+    fn named(&self, command: Command) -> String {
+        format!("`{}` on host {}", command.name(), self.session.address())
+    }
+}
+
+impl SshSteps {
+    fn not_connected(&self, address: &str, error: &ConnectError) -> StepError {
+        let port = self.ssh_port;
+        match error {
+            ConnectError::Unreachable(reason) => StepError::transient(
+                format!("no SSH session with host {address} port {port}: {reason}"),
+                "See that the instance runs and that its security group lets this worker reach that port; it is tried again \
+                 by itself.",
+            ),
+            ConnectError::WrongHostKey { .. } => StepError::permanent(
+                format!("host {address} port {port} is not the one that was launched: {error}"),
+                "See who has that address. If it is the right host and its key was replaced, terminate the server and build it \
+                 anew; never accept the other key.",
+            ),
+            ConnectError::Refused { .. } => StepError::permanent(
+                format!("host {address} port {port} knows neither that user nor that key together: {error}"),
+                "Set ssh.user and ssh.key_file to what the golden AMI and the EC2 key pair (ec2.key_name) let in; then retry.",
+            ),
+        }
+    }
+}
+
+/// What the command printed, for the end of a sentence. Of `get_key` only what cannot be the key.
+fn said(command: Command, output: &Output) -> String {
+    let errors = shown(&output.stderr);
+    let text = if errors.is_empty() && command != Command::GetKey { shown(&output.stdout) } else { errors };
+    if text.is_empty() { "; it printed nothing".to_owned() } else { format!("; it printed: {text}") }
+}
