@@ -1,6 +1,7 @@
 //! Reading the keys that seal secrets.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use gatewayzen_core::seal::KeyRing;
 use secrecy::ExposeSecret as _;
@@ -42,9 +43,11 @@ pub fn read_private(key: &str, path: &str) -> Result<Zeroizing<Vec<u8>>, ConfigE
 
 /// A sentence about a secret file that others than its owner may read or write; `None` when it is private, or
 /// not there.
-pub fn readable_by_others(path: &str) -> Option<String> {
+pub fn readable_by_others(path: impl AsRef<Path>) -> Option<String> {
+    let path = path.as_ref();
     let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;
     (mode & 0o077 != 0).then(|| {
+        let path = path.display();
         format!("{path} has mode {mode:03o}, so others may read or write it; run `chmod 600 {path}`")
     })
 }
@@ -91,9 +94,9 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let mode = |mode| std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode)).unwrap();
         mode(0o640);
-        let warning = readable_by_others(file.path().to_str().unwrap()).unwrap();
+        let warning = readable_by_others(file.path()).unwrap();
         assert!(warning.contains("mode 640") && warning.contains("chmod 600"), "{warning}");
         mode(0o600);
-        assert_eq!(readable_by_others(file.path().to_str().unwrap()), None);
+        assert_eq!(readable_by_others(file.path()), None);
     }
 }

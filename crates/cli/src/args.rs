@@ -36,7 +36,13 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 pub(crate) struct Global {
     /// The configuration file [default: gatewayzen.toml, if there is one here]
-    #[arg(long, global = true, value_name = "FILE", env = "GATEWAYZEN_CONFIG", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "GATEWAYZEN_CONFIG",
+        hide_env_values = true
+    )]
     pub(crate) config: Option<PathBuf>,
     /// Print JSON
     #[arg(long, global = true)]
@@ -193,7 +199,11 @@ fn duration(text: &str) -> Result<Duration, String> {
         "h" => 3_600_000,
         _ => 0,
     };
-    let millis = number.parse::<u64>().ok().filter(|_| unit > 0).and_then(|n| n.checked_mul(unit));
+    let millis = number
+        .parse::<u64>()
+        .ok()
+        .filter(|_| unit > 0)
+        .and_then(|n| n.checked_mul(unit));
     millis
         .map(Duration::from_millis)
         .ok_or_else(|| "write a whole number and its unit: 500ms, 90s, 10m or 2h".to_owned())
@@ -216,14 +226,28 @@ mod tests {
         assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
         assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
         assert_eq!(duration("10m"), Ok(Duration::from_secs(600)));
-        for bad in ["", "s", "-1s", "1.5s", "10 s", "ten", "99999999999999999999h", "18446744073709551615h"] {
+        for bad in [
+            "",
+            "s",
+            "-1s",
+            "1.5s",
+            "10 s",
+            "ten",
+            "99999999999999999999h",
+            "18446744073709551615h",
+        ] {
             assert!(duration(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn a_state_that_does_not_exist_is_refused_with_those_that_do() {
-        let refused = Cli::try_parse_from(["gatewayzen", "move", "acme", "lively"]).unwrap_err().to_string();
-        assert!(refused.contains("lively") && refused.contains("terminated"), "{refused}");
+        let refused = Cli::try_parse_from(["gatewayzen", "move", "acme", "lively"])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            refused.contains("lively") && refused.contains("terminated"),
+            "{refused}"
+        );
     }
 }

@@ -20,7 +20,11 @@ impl Connections {
     /// A repository that has not connected yet.
     pub(crate) fn lazy_repository(&self) -> Result<Repository, Failure> {
         let postgres = &self.settings.postgres;
-        Ok(Repository::new(postgres.url.expose_secret(), 2, postgres.acquire_timeout)?)
+        Ok(Repository::new(
+            postgres.url.expose_secret(),
+            2,
+            postgres.acquire_timeout,
+        )?)
     }
 
     /// A repository whose Postgres answers.

@@ -54,9 +54,11 @@ impl From<RepositoryError> for Failure {
             return Failure::Unavailable(format!("{text}; is it running, and is postgres.url right?"));
         }
         match error {
-            RepositoryError::BadUrl(_) => {
-                Failure::Configuration(ConfigError { key: "postgres.url".into(), origin: String::new(), problem: text })
-            }
+            RepositoryError::BadUrl(_) => Failure::Configuration(ConfigError {
+                key: "postgres.url".into(),
+                origin: String::new(),
+                problem: text,
+            }),
             _ if text.contains("permission denied") => Failure::Failed(format!(
                 "{text}: the login in postgres.url may not do this; use one with the role gatewayzen_operator"
             )),
@@ -71,9 +73,11 @@ impl From<RepositoryError> for Failure {
 impl From<resque::Error> for Failure {
     fn from(error: resque::Error) -> Self {
         match error {
-            resque::Error::Config(problem) => {
-                Failure::Configuration(ConfigError { key: "redis".into(), origin: String::new(), problem })
-            }
+            resque::Error::Config(problem) => Failure::Configuration(ConfigError {
+                key: "redis".into(),
+                origin: String::new(),
+                problem,
+            }),
             error if error.is_outage() => Failure::Unavailable(error.to_string()),
             error => Failure::Failed(error.to_string()),
         }
@@ -94,13 +98,22 @@ pub(crate) fn refusal(refused: &Refused) -> String {
             "a release is a git tag: letters, digits and . _ + -, beginning with a letter or digit, at most 100",
         ),
         ("ami_is_an_image_id", "an AMI looks like ami-0123456789abcdef0"),
-        ("instance_type_is_one_of_ec2s", "an instance type looks like t3.small"),
+        (
+            "instance_type_is_one_of_ec2s",
+            "an instance type looks like t3.small",
+        ),
         (
             "owner_id_is_plain",
             "an owner is letters, digits and . _ : @ -, beginning with a letter or digit, at most 200",
         ),
-        ("gatewayds_hold_check", "the reason of a hold has 1 to 500 characters"),
-        ("gatewayds_changed_why_check", "a reason has at most 500 characters"),
+        (
+            "gatewayds_hold_check",
+            "the reason of a hold has 1 to 500 characters",
+        ),
+        (
+            "gatewayds_changed_why_check",
+            "a reason has at most 500 characters",
+        ),
     ];
     meanings
         .into_iter()
@@ -114,7 +127,9 @@ mod tests {
 
     #[test]
     fn a_constraint_is_told_by_what_it_wants_and_a_sentence_is_kept() {
-        let constraint = Refused(r#"new row for relation "gatewayds" violates check constraint "ami_is_an_image_id""#.into());
+        let constraint = Refused(
+            r#"new row for relation "gatewayds" violates check constraint "ami_is_an_image_id""#.into(),
+        );
         assert_eq!(refusal(&constraint), "an AMI looks like ami-0123456789abcdef0");
         let sentence = Refused(r#"gatewayd "acme" is in state "new" and cannot be moved to "live""#.into());
         assert_eq!(refusal(&sentence), sentence.0);

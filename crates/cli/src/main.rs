@@ -1,2 +1,60 @@
-//! Under construction.
-fn main() {}
+//! The `gatewayzen` command.
+
+mod args;
+mod connect;
+mod doctor;
+mod failure;
+mod output;
+mod rows;
+mod text;
+mod watch;
+mod why;
+mod writes;
+
+use std::process::ExitCode;
+
+use args::{Cli, Command};
+use clap::{CommandFactory as _, Parser as _};
+use connect::Connections;
+use failure::Failure;
+use output::Output;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    match run(Cli::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let sentence = text::clean(&failure.to_string());
+            if !sentence.is_empty() {
+                eprintln!("gatewayzen: {sentence}");
+            }
+            failure.exit_code()
+        }
+    }
+}
+
+async fn run(cli: Cli) -> Result<(), Failure> {
+    let output = Output::new(cli.global.json);
+    if let Command::Completions { shell } = cli.command {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Cli::command(), "gatewayzen", &mut script);
+        return output.text(&String::from_utf8_lossy(&script));
+    }
+    let settings = gatewayzen_bootstrap::settings::load(cli.global.config.as_deref())?;
+    let connections = Connections { settings };
+    match cli.command {
+        Command::Migrate => writes::migrate(&connections, &output).await,
+        Command::Create(args) => writes::create(&connections, &output, &args).await,
+        Command::List(args) => rows::list(&connections, &output, args).await,
+        Command::Show { name } => rows::show(&connections, &output, &name).await,
+        Command::Why { name } => why::why(&connections, &output, &name).await,
+        Command::Move(args) => writes::write_state(&connections, &output, &args).await,
+        Command::Retry { name, why } => writes::retry(&connections, &output, &name, why.as_deref()).await,
+        Command::Hold { name, reason } => writes::hold(&connections, &output, &name, Some(&reason)).await,
+        Command::Resume { name } => writes::hold(&connections, &output, &name, None).await,
+        Command::Watch(args) => watch::watch(&connections, &output, args).await,
+        Command::Enqueue { queue, id } => writes::enqueue(&connections, &output, queue, id).await,
+        Command::Doctor => doctor::doctor(&connections, &output, cli.global.config.as_deref()).await,
+        Command::Completions { .. } => Ok(()),
+    }
+}

@@ -24,7 +24,12 @@ impl Output {
         let terminal = std::io::stdout().is_terminal();
         let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
             || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        Output { json, terminal, colours: terminal && !plain, width: terminal.then(|| size().0) }
+        Output {
+            json,
+            terminal,
+            colours: terminal && !plain,
+            width: terminal.then(|| size().0),
+        }
     }
 
     /// Prints a text as it is.
@@ -34,19 +39,29 @@ impl Output {
             Ok(()) => Ok(()),
             // `gatewayzen list | head` has seen enough.
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-            Err(error) => Err(Failure::Failed(format!("standard output cannot be written: {error}"))),
+            Err(error) => Err(Failure::Failed(format!(
+                "standard output cannot be written: {error}"
+            ))),
         }
     }
 
     /// Prints a result as JSON: indented for a reader, on one line for a program.
     pub(crate) fn json(&self, value: &Value) -> Result<(), Failure> {
-        let text = if self.terminal { format!("{value:#}\n") } else { format!("{value}\n") };
+        let text = if self.terminal {
+            format!("{value:#}\n")
+        } else {
+            format!("{value}\n")
+        };
         self.text(&text)
     }
 
     /// A text in a colour (an SGR code), where colours are wanted.
     pub(crate) fn paint(&self, code: &str, text: &str) -> String {
-        if self.colours { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+        if self.colours {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
     }
 }
 

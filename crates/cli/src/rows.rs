@@ -1,7 +1,9 @@
 //! Rows as they are listed and shown.
 
-use gatewayzen_core::repository::{Filter, HistoryEntry, Surroundings};
+use std::time::Duration;
+
 use gatewayzen_core::Gatewayd;
+use gatewayzen_core::repository::{Filter, HistoryEntry, Surroundings};
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
@@ -63,7 +65,10 @@ pub(crate) fn note(row: &Gatewayd) -> String {
         return [held, fault].into_iter().flatten().collect::<Vec<_>>().join("; ");
     }
     if row.lease_until.is_some_and(|until| until > now) {
-        let taken = row.lease_taken_at.map(|at| format!(" for {}", duration(between(at, now)))).unwrap_or_default();
+        let taken = row
+            .lease_taken_at
+            .map(|at| format!(" for {}", duration(between(at, now))))
+            .unwrap_or_default();
         return format!("step in hand{taken}, attempt {}", row.attempts);
     }
     match (&row.waiting_for, &row.last_error) {
@@ -105,17 +110,36 @@ pub(crate) async fn list(connections: &Connections, output: &Output, args: List)
             ]
         })
         .collect();
-    output.text(&text::table(&["NAME", "STATE", "SINCE", "RELEASE", "ADDRESS", "FAULT OR PROGRESS"], &cells, output.width))
+    output.text(&text::table(
+        &[
+            "NAME",
+            "STATE",
+            "SINCE",
+            "RELEASE",
+            "ADDRESS",
+            "FAULT OR PROGRESS",
+        ],
+        &cells,
+        output.width,
+    ))
 }
 
 pub(crate) async fn show(connections: &Connections, output: &Output, name: &str) -> Result<(), Failure> {
     let repository = connections.repository().await?;
-    let row = repository.gatewayd_named(name).await?.ok_or_else(|| Failure::no_such_name(name))?;
+    let row = repository
+        .gatewayd_named(name)
+        .await?
+        .ok_or_else(|| Failure::no_such_name(name))?;
     let history = repository.history(row.id).await?;
     let surroundings = repository.surroundings(row.id).await?;
     if output.json {
         let mut fields = columns(&row);
-        if let Some(Surroundings { due_at, changed_by, changed_why }) = surroundings {
+        if let Some(Surroundings {
+            due_at,
+            changed_by,
+            changed_why,
+        }) = surroundings
+        {
             fields.insert("due_at".into(), json!(due_at.map(rfc3339)));
             fields.insert("changed_by".into(), json!(changed_by));
             fields.insert("changed_why".into(), json!(changed_why));
@@ -125,8 +149,10 @@ pub(crate) async fn show(connections: &Connections, output: &Output, name: &str)
     }
     let mut text = text::paragraphs(&pairs(&row, surroundings.as_ref()), output.width);
     text.push_str("\nHistory\n");
-    let lines: Vec<(String, String)> =
-        history.iter().map(|entry| (text::absolute(entry.at), entry_text(entry))).collect();
+    let lines: Vec<(String, String)> = history
+        .iter()
+        .map(|entry| (text::absolute(entry.at), entry_text(entry, None)))
+        .collect();
     text.push_str(&text::paragraphs(&lines, output.width));
     output.text(&text)
 }
@@ -173,19 +199,33 @@ fn pairs(row: &Gatewayd, surroundings: Option<&Surroundings>) -> Vec<(String, St
         ("traceparent", row.traceparent.clone()),
         ("created", time(Some(row.created_at))),
     ];
-    all.into_iter().map(|(label, text)| (label.to_owned(), text.filter(|t| !t.is_empty()).unwrap_or_else(|| "-".into()))).collect()
+    all.into_iter()
+        .map(|(label, text)| {
+            (
+                label.to_owned(),
+                text.filter(|t| !t.is_empty()).unwrap_or_else(|| "-".into()),
+            )
+        })
+        .collect()
 }
 
-/// One entry of a history, without its time.
-pub(crate) fn entry_text(entry: &HistoryEntry) -> String {
+/// One entry of a history, without its time; `spent`: how long the row was in the state that it left.
+pub(crate) fn entry_text(entry: &HistoryEntry, spent: Option<Duration>) -> String {
     let what = match (entry.event.as_str(), &entry.from_state) {
         ("moved", Some(from)) => format!("{from} → {}", entry.to_state),
         ("faulted", _) => format!("fault in {}", entry.to_state),
         ("created", _) => format!("created in {}", entry.to_state),
         (event, _) => format!("{event} in {}", entry.to_state),
     };
-    let why = entry.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-    format!("{what}, by {}{why}", entry.by)
+    let spent = spent
+        .map(|spent| format!(" after {}", duration(spent)))
+        .unwrap_or_default();
+    let why = entry
+        .why
+        .as_ref()
+        .map(|why| format!(": {why}"))
+        .unwrap_or_default();
+    format!("{what}{spent}{why} (by {})", entry.by)
 }
 
 pub(crate) fn entry_json(entry: &HistoryEntry) -> Value {

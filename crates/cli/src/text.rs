@@ -11,10 +11,18 @@ pub(crate) fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     if seconds < 10 {
         let tenths = duration.as_millis().div_ceil(100);
-        return if tenths % 10 == 0 { format!("{} s", tenths / 10) } else { format!("{}.{} s", tenths / 10, tenths % 10) };
+        return if tenths.is_multiple_of(10) {
+            format!("{} s", tenths / 10)
+        } else {
+            format!("{}.{} s", tenths / 10, tenths % 10)
+        };
     }
     let two = |large: u64, unit: &str, small: u64, sub: &str| {
-        if small == 0 { format!("{large} {unit}") } else { format!("{large} {unit} {small} {sub}") }
+        if small == 0 {
+            format!("{large} {unit}")
+        } else {
+            format!("{large} {unit} {small} {sub}")
+        }
     };
     match seconds {
         0..60 => format!("{seconds} s"),
@@ -33,13 +41,17 @@ pub(crate) fn between(from: OffsetDateTime, to: OffsetDateTime) -> Duration {
 /// "2026-11-24 08:12:01 UTC"
 pub(crate) fn absolute(when: OffsetDateTime) -> String {
     let format = format_description!("[year]-[month]-[day] [hour]:[minute]:[second] UTC");
-    when.to_offset(time::UtcOffset::UTC).format(&format).unwrap_or_default()
+    when.to_offset(time::UtcOffset::UTC)
+        .format(&format)
+        .unwrap_or_default()
 }
 
 /// "08:12:01"
 pub(crate) fn clock(when: OffsetDateTime) -> String {
     let format = format_description!("[hour]:[minute]:[second]");
-    when.to_offset(time::UtcOffset::UTC).format(&format).unwrap_or_default()
+    when.to_offset(time::UtcOffset::UTC)
+        .format(&format)
+        .unwrap_or_default()
 }
 
 /// "4 min ago" or "in 40 s"
@@ -58,7 +70,9 @@ pub(crate) fn moment(when: OffsetDateTime, now: OffsetDateTime) -> String {
 
 /// RFC 3339 in UTC, for JSON.
 pub(crate) fn rfc3339(when: OffsetDateTime) -> String {
-    when.to_offset(time::UtcOffset::UTC).format(&Rfc3339).unwrap_or_default()
+    when.to_offset(time::UtcOffset::UTC)
+        .format(&Rfc3339)
+        .unwrap_or_default()
 }
 
 /// "1 job", "3 jobs"
@@ -107,7 +121,12 @@ pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
 
 /// Labels on the left, their texts beside them, wrapped to `width` characters in all (`None`: not wrapped).
 pub(crate) fn paragraphs(pairs: &[(String, String)], width: Option<usize>) -> String {
-    let margin = pairs.iter().map(|(label, _)| label.chars().count()).max().unwrap_or(0) + 4;
+    let margin = pairs
+        .iter()
+        .map(|(label, _)| label.chars().count())
+        .max()
+        .unwrap_or(0)
+        + 4;
     let mut out = String::new();
     for (label, text) in pairs {
         let text = clean(text);
@@ -127,7 +146,10 @@ pub(crate) fn paragraphs(pairs: &[(String, String)], width: Option<usize>) -> St
 pub(crate) fn table(head: &[&str], rows: &[Vec<String>], width: Option<usize>) -> String {
     let columns = head.len();
     let mut widths: Vec<usize> = head.iter().map(|title| title.chars().count()).collect();
-    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| clean(cell)).collect()).collect();
+    let rows: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| row.iter().map(|cell| clean(cell)).collect())
+        .collect();
     for row in &rows {
         for (column, cell) in row.iter().enumerate().take(columns) {
             widths[column] = widths[column].max(cell.chars().count());
@@ -182,10 +204,16 @@ mod tests {
     #[test]
     fn a_moment_says_when_and_how_long_ago() {
         let now = time::macros::datetime!(2026-11-24 08:12:01 UTC);
-        assert_eq!(moment(now - Duration::from_secs(240), now), "2026-11-24 08:08:01 UTC (4 min ago)");
+        assert_eq!(
+            moment(now - Duration::from_secs(240), now),
+            "2026-11-24 08:08:01 UTC (4 min ago)"
+        );
         assert_eq!(relative(now + Duration::from_secs(40), now), "in 40 s");
         let elsewhere = now.to_offset(time::macros::offset!(+5));
-        assert_eq!((rfc3339(elsewhere), clock(elsewhere)), ("2026-11-24T08:12:01Z".into(), "08:12:01".into()));
+        assert_eq!(
+            (rfc3339(elsewhere), clock(elsewhere)),
+            ("2026-11-24T08:12:01Z".into(), "08:12:01".into())
+        );
     }
 
     #[test]
@@ -195,16 +223,25 @@ mod tests {
 
     #[test]
     fn a_table_fits_its_width_and_loses_nothing_on_a_pipe() {
-        let rows = vec![vec!["acme".to_owned(), "a long fault that goes on and on".to_owned()]];
+        let rows = vec![vec![
+            "acme".to_owned(),
+            "a long fault that goes on and on".to_owned(),
+        ]];
         let narrow = table(&["NAME", "FAULT"], &rows, Some(24));
         assert!(narrow.lines().all(|line| line.chars().count() <= 24), "{narrow}");
         assert!(narrow.contains('…'), "{narrow}");
-        assert_eq!(table(&["NAME", "FAULT"], &rows, None), "NAME  FAULT\nacme  a long fault that goes on and on\n");
+        assert_eq!(
+            table(&["NAME", "FAULT"], &rows, None),
+            "NAME  FAULT\nacme  a long fault that goes on and on\n"
+        );
     }
 
     #[test]
     fn paragraphs_are_wrapped_between_words_under_their_label() {
-        let pairs = vec![("unblock".to_owned(), "one two three four five six seven eight nine ten".to_owned())];
+        let pairs = vec![(
+            "unblock".to_owned(),
+            "one two three four five six seven eight nine ten".to_owned(),
+        )];
         assert_eq!(
             paragraphs(&pairs, Some(41)),
             "  unblock  one two three four five six\n           seven eight nine ten\n"

@@ -17,7 +17,9 @@ pub(crate) async fn migrate(connections: &Connections, output: &Output) -> Resul
     if output.json {
         return output.json(&json!({ "migrations": migrations, "fleet_id": fleet.to_string() }));
     }
-    output.text(&format!("the schema is up to date: {migrations} migrations; this fleet is {fleet}\n"))
+    output.text(&format!(
+        "the schema is up to date: {migrations} migrations; this fleet is {fleet}\n"
+    ))
 }
 
 pub(crate) async fn create(connections: &Connections, output: &Output, args: &Create) -> Result<(), Failure> {
@@ -43,7 +45,12 @@ pub(crate) async fn create(connections: &Connections, output: &Output, args: &Cr
         }
     }
     if output.json {
-        output.json(&made.iter().map(|(id, name)| json!({ "id": id, "name": name, "state": "new" })).collect())?;
+        output.json(
+            &made
+                .iter()
+                .map(|(id, name)| json!({ "id": id, "name": name, "state": "new" }))
+                .collect(),
+        )?;
     } else {
         for (id, name) in &made {
             output.text(&format!("created {name} in state new (id {id})\n"))?;
@@ -52,20 +59,41 @@ pub(crate) async fn create(connections: &Connections, output: &Output, args: &Cr
             output.text(&format!("`gatewayzen move {name} instance` builds it\n"))?;
         }
     }
-    if refused { Err(Failure::Said(Ended::Failed)) } else { Ok(()) }
+    if refused {
+        Err(Failure::Said(Ended::Failed))
+    } else {
+        Ok(())
+    }
 }
 
-pub(crate) async fn write_state(connections: &Connections, output: &Output, args: &Move) -> Result<(), Failure> {
+pub(crate) async fn write_state(
+    connections: &Connections,
+    output: &Output,
+    args: &Move,
+) -> Result<(), Failure> {
     let repository = connections.repository().await?;
     let before = named(&repository, &args.name).await?;
-    let written = repository.write_state(&args.name, args.state, args.release.as_deref(), args.why.as_deref()).await?;
+    let written = repository
+        .write_state(
+            &args.name,
+            args.state,
+            args.release.as_deref(),
+            args.why.as_deref(),
+        )
+        .await?;
     let after = result(&repository, &args.name, written).await?;
     let sentence = if after.generation == before.generation {
-        format!("{} is in state {} already, and has nothing to retry", after.name, after.state)
+        format!(
+            "{} is in state {} already, and has nothing to retry",
+            after.name, after.state
+        )
     } else if before.state == after.state {
         format!("{} is tried again in state {}", after.name, after.state)
     } else {
-        format!("{}: {} → {}; `gatewayzen watch {}` shows its walk", after.name, before.state, args.state, after.name)
+        format!(
+            "{}: {} → {}; `gatewayzen watch {}` shows its walk",
+            after.name, before.state, args.state, after.name
+        )
     };
     told(output, &before, &after, &sentence)
 }
@@ -95,7 +123,10 @@ pub(crate) async fn retry(
                 } else {
                     let note = Some(note(&after)).filter(|note| !note.is_empty());
                     let note = note.map(|note| format!(" ({note})")).unwrap_or_default();
-                    output.text(&format!("{name} in state {} has nothing to retry{note}\n", after.state))?;
+                    output.text(&format!(
+                        "{name} in state {} has nothing to retry{note}\n",
+                        after.state
+                    ))?;
                 }
             }
             Err(Failure::Failed(sentence)) => {
@@ -108,7 +139,11 @@ pub(crate) async fn retry(
     if output.json {
         output.json(&Value::Array(results))?;
     }
-    if failed { Err(Failure::Said(Ended::Failed)) } else { Ok(()) }
+    if failed {
+        Err(Failure::Said(Ended::Failed))
+    } else {
+        Ok(())
+    }
 }
 
 pub(crate) async fn hold(
@@ -123,7 +158,10 @@ pub(crate) async fn hold(
     let after = result(&repository, name, written).await?;
     let in_hand = after.lease_until.is_some_and(|until| until > after.read_at);
     let sentence = match (reason, &before.hold) {
-        (Some(_), _) if in_hand => format!("{name} is on hold in state {}; its step in hand ends first", after.state),
+        (Some(_), _) if in_hand => format!(
+            "{name} is on hold in state {}; its step in hand ends first",
+            after.state
+        ),
         (Some(_), _) => format!("{name} is on hold in state {}", after.state),
         (None, None) => format!("{name} was not on hold"),
         (None, Some(_)) => format!("{name} goes on in state {}", after.state),
@@ -131,9 +169,18 @@ pub(crate) async fn hold(
     told(output, &before, &after, &sentence)
 }
 
-pub(crate) async fn enqueue(connections: &Connections, output: &Output, step: Step, id: i64) -> Result<(), Failure> {
+pub(crate) async fn enqueue(
+    connections: &Connections,
+    output: &Output,
+    step: Step,
+    id: i64,
+) -> Result<(), Failure> {
     let queue = connections.queue()?;
-    let args = JobArgs { id, generation: None, traceparent: None };
+    let args = JobArgs {
+        id,
+        generation: None,
+        traceparent: None,
+    };
     queue.push(step.queue(), &args.payload(step)).await?;
     let waiting = queue.len(step.queue()).await?;
     if output.json {
@@ -148,7 +195,9 @@ pub(crate) async fn enqueue(connections: &Connections, output: &Output, step: St
     // A worker says nothing to a job for which its row has no use: say it here.
     if let Ok(repository) = connections.repository().await {
         match repository.gatewayd(id).await? {
-            None => output.text(&format!("no gatewayd has the id {id}: the job will change nothing\n"))?,
+            None => output.text(&format!(
+                "no gatewayd has the id {id}: the job will change nothing\n"
+            ))?,
             Some(row) if row.state != step.state() => output.text(&format!(
                 "gatewayd {} is in state {}, and this job is for state {}: it will change nothing\n",
                 row.name,
@@ -162,7 +211,10 @@ pub(crate) async fn enqueue(connections: &Connections, output: &Output, step: St
 }
 
 async fn named(repository: &Repository, name: &str) -> Result<Gatewayd, Failure> {
-    repository.gatewayd_named(name).await?.ok_or_else(|| Failure::no_such_name(name))
+    repository
+        .gatewayd_named(name)
+        .await?
+        .ok_or_else(|| Failure::no_such_name(name))
 }
 
 /// The row after a write, or why there was none.

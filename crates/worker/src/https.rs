@@ -184,33 +184,35 @@ impl PinnedClient {
     }
 
     fn handshake_error(&self, error: &std::io::Error) -> HttpsError {
-        let server = self.server();
+        let (server, pin) = (self.server(), self.pin);
         let cause = error
             .get_ref()
             .and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        if let Some(rustls::Error::InvalidCertificate(certificate)) = cause {
-            match certificate {
-                CertificateError::BadSignature => {
-                    return HttpsError::NotOwner {
-                        server,
-                        pin: self.pin,
-                    };
-                }
-                CertificateError::Other(OtherError(other)) => {
-                    if let Some(Mismatch { seen }) = other.downcast_ref() {
-                        return HttpsError::NotPinned {
-                            server,
-                            expected: self.pin,
-                            seen: *seen,
-                        };
-                    }
-                }
-                _ => {}
-            }
-        }
-        HttpsError::Handshake {
-            server,
-            reason: error.to_string(),
+        let Some(rustls::Error::InvalidCertificate(certificate)) = cause else {
+            return HttpsError::Handshake {
+                server,
+                reason: error.to_string(),
+            };
+        };
+        match certificate {
+            CertificateError::BadSignature => HttpsError::NotOwner { server, pin },
+            CertificateError::Other(OtherError(other)) => match other.downcast_ref() {
+                Some(Mismatch { seen }) => HttpsError::NotPinned {
+                    server,
+                    expected: pin,
+                    seen: *seen,
+                },
+                None => HttpsError::Unusable {
+                    server,
+                    pin,
+                    reason: other.to_string(),
+                },
+            },
+            other => HttpsError::Unusable {
+                server,
+                pin,
+                reason: other.to_string(),
+            },
         }
     }
 

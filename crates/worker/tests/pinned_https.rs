@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
 use gatewayzen_core::seal::SecretBytes;
 use gatewayzen_worker::https::{
     Fingerprint, HttpsError, MAX_BODY, PinnedClient, Request, Response, Timeouts,
@@ -30,6 +31,15 @@ const PATIENT: Timeouts = Timeouts {
     answer: Duration::from_secs(20),
 };
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
+
+/// A certificate of X.509 version 1, in base64.
+const VERSION_1: &str = "\
+    MIIBIjCByQIUSwalxtmmIrCWZm880uDzlNyVYgkwCgYIKoZIzj0EAwIwEzERMA8GA1UEAwwIZ2F0ZXdheWQwIBcNMj\
+    YxMTI0MDg0MDQyWhgPMjEyNjEwMzEwODQwNDJaMBMxETAPBgNVBAMMCGdhdGV3YXlkMFkwEwYHKoZIzj0CAQYIKoZI\
+    zj0DAQcDQgAELsFdbH+gpdmccFf9+LMug4JcyUDqL5y8JgY7E2VpUAHC7fjAMaKTSbvRPO9Wy8SFes9+YglDfKabOF\
+    sp7q4NbzAKBggqhkjOPQQDAgNIADBFAiEAocSuuHhl3Pi3rYs45clrrq2ipIvgC0DjrkGgbuWqGtECIGgFDLf/kXTJ\
+    4ROJ7RZIZqw9k7qv+1dmVwLaVgsKJr2R\
+";
 
 struct Identity {
     certificate: CertificateDer<'static>,
@@ -215,6 +225,24 @@ async fn who_replays_the_pinned_certificate_without_its_key_is_refused() {
             "{error}"
         );
         assert!(requests.try_recv().is_err());
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_of_x509_version_1_is_refused_in_words() {
+    // Made with openssl; such is the one that gatewayd ships. Whose key signs does not matter: it is not asked.
+    let der = base64::engine::general_purpose::STANDARD
+        .decode(VERSION_1)
+        .unwrap();
+    let (certificate, other) = (CertificateDer::from(der), Identity::new());
+    for version in [&TLS12, &TLS13] {
+        let acceptor = tls(&certificate, &other.key, version);
+        let (address, _requests) = serve(acceptor, Conduct::Answers(OK)).await;
+        let error = get(address, Fingerprint::of(&certificate), PATIENT)
+            .await
+            .unwrap_err();
+        assert!(matches!(error, HttpsError::Unusable { .. }), "{error:?}");
+        assert!(error.to_string().contains("UnsupportedCertVersion"), "{error}");
     }
 }
 

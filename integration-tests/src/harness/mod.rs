@@ -5,10 +5,12 @@ mod bed;
 mod database;
 mod npm;
 mod process;
+mod servers;
 
 pub use bed::{Bed, Options};
 pub use database::Database;
 pub use npm::{npm_folder, npm_peer};
+pub use servers::{PostgresServer, RedisServer};
 pub use process::{ServiceProcess, binary, run};
 
 use std::path::PathBuf;

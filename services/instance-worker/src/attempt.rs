@@ -7,9 +7,9 @@
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
-use gatewayzen_core::StepError;
 use gatewayzen_core::repository::LaunchAttempt;
 use gatewayzen_core::seal::{OpenError, Place};
+use gatewayzen_core::{State, StepError};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -46,25 +46,45 @@ impl InstanceSteps {
         let request = LaunchRequest::new(&self.settings, turn.row, fleet, id)?;
         let key = HostKey::generate().map_err(not_made)?;
         let token = id.to_string();
-        let sealed = self.keys.seal(Place::launch_user_data(&token), key.user_data.expose()).map_err(not_made)?;
+        let sealed = self
+            .keys
+            .seal(Place::launch_user_data(&token), key.user_data.expose())
+            .map_err(not_made)?;
         let json = serde_json::to_value(&request).map_err(not_made)?;
         repository
-            .open_launch_attempt(turn.lease, id, &token, &json, &sealed, &key.public, self.settings.send_for)
+            .open_launch_attempt(
+                turn.lease,
+                id,
+                &token,
+                &json,
+                &sealed,
+                &key.public,
+                self.settings.send_for,
+            )
             .await?
             .or_overtaken()?;
         // Read back: what is sent is what a replay will send.
-        repository.launch_attempt(turn.row.id).await?.ok_or(StepError::Overtaken)
+        repository
+            .launch_attempt(turn.row.id)
+            .await?
+            .ok_or(StepError::Overtaken)
     }
 
     /// Sends an attempt for the first time. Of its only send, every answer of EC2 is final: what is refused has
     /// launched nothing, and the attempt is ended. Without an answer it stays open, to be replayed.
-    pub(crate) async fn send_first(&self, turn: &Turn<'_>, attempt: &LaunchAttempt) -> Result<String, StepError> {
+    pub(crate) async fn send_first(
+        &self,
+        turn: &Turn<'_>,
+        attempt: &LaunchAttempt,
+    ) -> Result<String, StepError> {
         match self.send(turn, attempt).await? {
             Ok(instance) => Ok(instance),
             Err(failure) => {
                 if !matches!(failure.meaning, Meaning::Unanswered | Meaning::TokenMismatch) {
-                    let ended = turn.repository.end_launch_attempt(turn.lease, attempt.id, &failure.sentence());
-                    ended.await?.or_overtaken()?;
+                    turn.repository
+                        .end_launch_attempt(turn.lease, attempt.id, &failure.sentence())
+                        .await?
+                        .or_overtaken()?;
                 }
                 Err(launch_error(attempt, &failure, None))
             }
@@ -73,13 +93,29 @@ impl InstanceSteps {
 
     /// Finds out what an attempt of before launched: by replaying it, or, once that is not allowed any more or EC2
     /// refuses it, by looking for its token and tag.
-    pub(crate) async fn resolve(&self, turn: &Turn<'_>, attempt: &LaunchAttempt) -> Result<Resolution, StepError> {
+    pub(crate) async fn resolve(
+        &self,
+        turn: &Turn<'_>,
+        attempt: &LaunchAttempt,
+    ) -> Result<Resolution, StepError> {
         let mut refusal = None;
+        let until = attempt.send_until + SIGNATURE_VALIDITY + self.settings.consistency_window;
         if turn.now() < attempt.send_until {
             match self.send(turn, attempt).await? {
                 Ok(instance) => return Ok(Resolution::Launched(instance)),
+                // The machine may have been given another host key than ours: it can be ended, but not adopted.
+                Err(failure)
+                    if failure.meaning == Meaning::TokenMismatch && turn.row.state != State::Terminate =>
+                {
+                    return Err(launch_error(attempt, &failure, Some(until)));
+                }
                 // The refusal of a replay says nothing about the sends before it.
-                Err(failure) if matches!(failure.meaning, Meaning::Refused | Meaning::TokenMismatch | Meaning::Capacity) => {
+                Err(failure)
+                    if matches!(
+                        failure.meaning,
+                        Meaning::Refused | Meaning::TokenMismatch | Meaning::Capacity
+                    ) =>
+                {
                     refusal = Some(failure);
                 }
                 Err(failure) => return Err(launch_error(attempt, &failure, None)),
@@ -88,26 +124,43 @@ impl InstanceSteps {
         let found = self.look(attempt).await?;
         let alive: Vec<&Seen> = found.iter().filter(|seen| !seen.is_ending()).collect();
         match (alive.as_slice(), found.first()) {
-            ([one], _) | ([], Some(one)) => {
+            (&[one], _) | ([], Some(one)) => {
                 self.resolved(turn, attempt, &one.id).await?;
                 Ok(Resolution::Launched(one.id.clone()))
             }
             ([], None) => {
-                let until = attempt.send_until + SIGNATURE_VALIDITY + self.settings.consistency_window;
                 let over = turn.now() >= until;
-                Ok(if over { Resolution::Nothing } else { Resolution::Open(until, refusal) })
+                Ok(if over {
+                    Resolution::Nothing
+                } else {
+                    Resolution::Open(until, refusal)
+                })
             }
-            (several, _) => Ok(Resolution::Several(several.iter().map(|seen| seen.id.clone()).collect())),
+            (several, _) => Ok(Resolution::Several(
+                several.iter().map(|seen| seen.id.clone()).collect(),
+            )),
         }
     }
 
     /// Writes which instance an attempt launched.
-    pub(crate) async fn resolved(&self, turn: &Turn<'_>, attempt: &LaunchAttempt, instance: &str) -> Result<(), StepError> {
-        turn.repository.resolve_launch_attempt(turn.lease, attempt.id, instance).await?.or_overtaken()
+    pub(crate) async fn resolved(
+        &self,
+        turn: &Turn<'_>,
+        attempt: &LaunchAttempt,
+        instance: &str,
+    ) -> Result<(), StepError> {
+        turn.repository
+            .resolve_launch_attempt(turn.lease, attempt.id, instance)
+            .await?
+            .or_overtaken()
     }
 
     /// Sends the stored request, and writes the instance of its answer at once. Never after `send_until`.
-    async fn send(&self, turn: &Turn<'_>, attempt: &LaunchAttempt) -> Result<Result<String, Failure>, StepError> {
+    async fn send(
+        &self,
+        turn: &Turn<'_>,
+        attempt: &LaunchAttempt,
+    ) -> Result<Result<String, Failure>, StepError> {
         let request = stored_request(attempt)?;
         let row = attempt.id.to_string();
         let user_data = self
@@ -116,7 +169,11 @@ impl InstanceSteps {
             .map_err(|error| not_opened(attempt, &error))?;
         let once = aws_sdk_ec2::config::Config::builder().retry_config(RetryConfig::disabled());
         // One send for one step: so it is known whether an answer is the answer to all that was sent.
-        let call = request.call(&self.client, &attempt.client_token, &user_data).customize().config_override(once).send();
+        let call = request
+            .call(&self.client, &attempt.client_token, &user_data)
+            .customize()
+            .config_override(once)
+            .send();
         // Guards against the worker that was stopped and wakes up late: signed too late, its request would be new.
         let left = Duration::try_from(attempt.send_until - turn.now()).unwrap_or_default();
         if left.is_zero() {
@@ -127,7 +184,11 @@ impl InstanceSteps {
             Ok(Err(error)) => return Ok(Err(Failure::new(CALL, &error))),
             Err(_) => return Ok(Err(Failure::unanswered(CALL, LATE))),
         };
-        let Some(instance) = answer.instances().first().and_then(|instance| instance.instance_id()) else {
+        let Some(instance) = answer
+            .instances()
+            .first()
+            .and_then(|instance| instance.instance_id())
+        else {
             return Ok(Err(Failure::unanswered(CALL, "the answer names no instance")));
         };
         self.resolved(turn, attempt, instance).await?;
@@ -154,21 +215,32 @@ impl InstanceSteps {
 pub(crate) fn stored_request(attempt: &LaunchAttempt) -> Result<LaunchRequest, StepError> {
     serde_json::from_value(attempt.request.clone()).map_err(|error| {
         StepError::permanent(
-            format!("the stored request of launch attempt {} is not understood: {error}", attempt.id),
+            format!(
+                "the stored request of launch attempt {} is not understood: {error}",
+                attempt.id
+            ),
             "Run the version of the instance-worker that stored it, or a newer one; then retry.",
         )
     })
 }
 
 /// Why a launch did not come about, with the setting to mend. `open_until`: how long the attempt stays in force.
-pub(crate) fn launch_error(attempt: &LaunchAttempt, failure: &Failure, open_until: Option<OffsetDateTime>) -> StepError {
+pub(crate) fn launch_error(
+    attempt: &LaunchAttempt,
+    failure: &Failure,
+    open_until: Option<OffsetDateTime>,
+) -> StepError {
     let what = match stored_request(attempt) {
         Ok(request) => request.summary(),
         Err(error) => return error,
     };
     let sentence = format!("launching {what} failed: {}", failure.sentence());
     let stays = open_until.map(|until| {
-        format!(" Attempt {} may have launched a machine before, and stays in force until {}.", attempt.id, stamp(until))
+        format!(
+            " Attempt {} may have launched a machine before, and stays in force until {}.",
+            attempt.id,
+            stamp(until)
+        )
     });
     let stays = stays.unwrap_or_default();
     match failure.meaning {
@@ -185,7 +257,8 @@ pub(crate) fn launch_error(attempt: &LaunchAttempt, failure: &Failure, open_unti
             StepError::Transient(problem) => StepError::transient(sentence, problem.unblock),
             StepError::Environment(problem) => StepError::environment(sentence, problem.unblock),
             other => other,
-        },
+        }
+        .with_context(&failure.message),
     }
 }
 
@@ -197,16 +270,40 @@ fn mend(code: &str) -> &'static str {
             "Set ec2.ami (or the row's `ami`, or its release's in ec2.releases) to an AMI of this region that the account \
              may use, then retry.",
         ),
-        ("InvalidSubnet", "Set ec2.subnet to a subnet of this region, then retry."),
-        ("InvalidGroup", "Set ec2.security_groups to groups of the subnet's network, then retry."),
-        ("InvalidSecurityGroup", "Set ec2.security_groups to groups of the subnet's network, then retry."),
-        ("InvalidKeyPair", "Set ec2.key_name to a key pair of this region, then retry."),
-        ("InvalidIamInstanceProfile", "Set ec2.instance_profile to a profile of this account, then retry."),
-        ("InvalidInstanceType", "Set ec2.instance_type (or the row's `instance_type`) to one of EC2's, then retry."),
-        ("Unsupported", "Set an ec2.instance_type that the AMI and the subnet's zone can have, then retry."),
+        (
+            "InvalidSubnet",
+            "Set ec2.subnet to a subnet of this region, then retry.",
+        ),
+        (
+            "InvalidGroup",
+            "Set ec2.security_groups to groups of the subnet's network, then retry.",
+        ),
+        (
+            "InvalidSecurityGroup",
+            "Set ec2.security_groups to groups of the subnet's network, then retry.",
+        ),
+        (
+            "InvalidKeyPair",
+            "Set ec2.key_name to a key pair of this region, then retry.",
+        ),
+        (
+            "InvalidIamInstanceProfile",
+            "Set ec2.instance_profile to a profile of this account, then retry.",
+        ),
+        (
+            "InvalidInstanceType",
+            "Set ec2.instance_type (or the row's `instance_type`) to one of EC2's, then retry.",
+        ),
+        (
+            "Unsupported",
+            "Set an ec2.instance_type that the AMI and the subnet's zone can have, then retry.",
+        ),
     ];
     let known = SETTINGS.iter().find(|(prefix, _)| code.starts_with(prefix));
-    known.map_or("Mend the setting under [ec2] that EC2 names, then retry.", |(_, mend)| mend)
+    known.map_or(
+        "Mend the setting under [ec2] that EC2 names, then retry.",
+        |(_, mend)| mend,
+    )
 }
 
 fn not_made(error: impl std::fmt::Display) -> StepError {
@@ -217,13 +314,19 @@ fn not_made(error: impl std::fmt::Display) -> StepError {
 }
 
 fn not_opened(attempt: &LaunchAttempt, error: &OpenError) -> StepError {
-    let sentence = format!("the user data of launch attempt {} cannot be opened: {error}", attempt.id);
+    let sentence = format!(
+        "the user data of launch attempt {} cannot be opened: {error}",
+        attempt.id
+    );
     match error {
         // The configuration's failure, not the row's: other workers may have the key.
         OpenError::UnknownKey { .. } => StepError::environment(
             sentence,
             "Give this worker the key ring of the whole fleet (secrets.key_file or secrets.keys).",
         ),
-        _ => StepError::permanent(sentence, "Restore the table launch_attempts from a backup; then retry."),
+        _ => StepError::permanent(
+            sentence,
+            "Restore the table launch_attempts from a backup; then retry.",
+        ),
     }
 }

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, Region, retry::RetryConfig};
+use aws_config::{BehaviorVersion, ConfigLoader, Region, retry::RetryConfig};
 use aws_sdk_ec2::Client;
 use aws_smithy_http_client::{Builder, tls};
+use gatewayzen_bootstrap::ConfigError;
 
 /// How often the SDK sends a call that may be repeated.
 const TRIES: u32 = 3;
@@ -13,34 +14,39 @@ const CONNECT: Duration = Duration::from_secs(5);
 const ONE_TRY: Duration = Duration::from_secs(20);
 const ALL_TRIES: Duration = Duration::from_secs(60);
 
-/// No region is configured anywhere.
-#[derive(Debug, thiserror::Error)]
-#[error("no AWS region is known: set ec2.region, or AWS_REGION in the environment")]
-pub struct NoRegion;
-
 /// An EC2 client. Region, credentials and endpoint come as the AWS SDK finds them (environment, profile, role of
 /// the instance); a `region` that is not empty wins. Credentials are first used by the first call.
 ///
 /// # Errors
 /// There is no region.
-pub async fn connect(region: &str) -> Result<Client, NoRegion> {
-    // The SDK's own HTTP client is left out of the build, since it brings a second cryptography library.
-    let http = Builder::new().tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring)).build_https();
-    let timeouts = TimeoutConfig::builder()
-        .connect_timeout(CONNECT)
-        .operation_attempt_timeout(ONE_TRY)
-        .operation_timeout(ALL_TRIES)
-        .build();
-    let mut loader = aws_config::defaults(BehaviorVersion::latest())
-        .http_client(http)
-        .timeout_config(timeouts)
-        .retry_config(RetryConfig::standard().with_max_attempts(TRIES));
+pub async fn connect(region: &str) -> Result<Client, ConfigError> {
+    let mut loader = loader();
     if !region.is_empty() {
         loader = loader.region(Region::new(region.to_owned()));
     }
     let config = loader.load().await;
     if config.region().is_none() {
-        return Err(NoRegion);
+        return Err(ConfigError::of(
+            "ec2.region",
+            "no AWS region is known: set it, or AWS_REGION in the environment",
+        ));
     }
     Ok(Client::new(&config))
+}
+
+/// The SDK's configuration as this worker wants it, to be completed by what the environment says.
+pub fn loader() -> ConfigLoader {
+    // The SDK's own HTTP client is left out of the build, since it brings a second cryptography library.
+    let http = Builder::new()
+        .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
+        .build_https();
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(CONNECT)
+        .operation_attempt_timeout(ONE_TRY)
+        .operation_timeout(ALL_TRIES)
+        .build();
+    aws_config::defaults(BehaviorVersion::latest())
+        .http_client(http)
+        .timeout_config(timeouts)
+        .retry_config(RetryConfig::standard().with_max_attempts(TRIES))
 }

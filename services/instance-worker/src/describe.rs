@@ -60,7 +60,10 @@ pub struct Seen {
 impl Seen {
     /// Whether it is over with it: ended, or about to be.
     pub fn is_ending(&self) -> bool {
-        matches!(self.state, InstanceStateName::ShuttingDown | InstanceStateName::Terminated)
+        matches!(
+            self.state,
+            InstanceStateName::ShuttingDown | InstanceStateName::Terminated
+        )
     }
 
     fn matches(&self, by: By, value: &str) -> bool {
@@ -98,7 +101,7 @@ impl Describer {
     pub fn with<C, F>(period: Duration, call: C) -> Describer
     where
         C: Fn(Query) -> F + Send + 'static,
-        F: Future<Output = Answer> + Send,
+        F: Future<Output = Answer> + Send + 'static,
     {
         let (asks, waiting) = mpsc::unbounded_channel();
         tokio::spawn(answer_all(waiting, period, call));
@@ -113,7 +116,13 @@ impl Describer {
     pub async fn ask(&self, by: By, value: &str) -> Answer {
         let (answer, answered) = oneshot::channel();
         let ended = || Failure::unanswered(CALL, "this process stops asking");
-        self.asks.send(Ask { by, value: value.to_owned(), answer }).map_err(|_| ended())?;
+        self.asks
+            .send(Ask {
+                by,
+                value: value.to_owned(),
+                answer,
+            })
+            .map_err(|_| ended())?;
         answered.await.unwrap_or_else(|_| Err(ended()))
     }
 }
@@ -137,7 +146,9 @@ where
         // A step that was cut short meanwhile asks no more.
         waiting.retain(|ask| !ask.answer.is_closed());
         // Whoever waits longest says by what this call asks.
-        let Some(by) = waiting.front().map(|ask| ask.by) else { continue };
+        let Some(by) = waiting.front().map(|ask| ask.by) else {
+            continue;
+        };
         let (now, later) = batch(std::mem::take(&mut waiting), by);
         waiting = later;
         let mut values: Vec<String> = now.iter().map(|ask| ask.value.clone()).collect();
@@ -182,12 +193,22 @@ async fn describe(client: Client, query: Query) -> Answer {
             filters.push(filter("instance-state-name", alive.map(str::to_owned).to_vec()));
         }
     }
-    let mut pages = client.describe_instances().set_filters(Some(filters)).into_paginator().page_size(PAGE).send();
+    let mut pages = client
+        .describe_instances()
+        .set_filters(Some(filters))
+        .into_paginator()
+        .page_size(PAGE)
+        .send();
     let mut seen = Vec::new();
     while let Some(page) = pages.next().await {
         let page = page.map_err(|error| Failure::new(CALL, &error))?;
         let reservations = page.reservations.unwrap_or_default();
-        seen.extend(reservations.into_iter().flat_map(|one| one.instances.unwrap_or_default()).filter_map(read));
+        seen.extend(
+            reservations
+                .into_iter()
+                .flat_map(|one| one.instances.unwrap_or_default())
+                .filter_map(read),
+        );
     }
     Ok(seen)
 }
@@ -199,14 +220,18 @@ fn filter(name: &str, values: Vec<String>) -> Filter {
 fn read(instance: Instance) -> Option<Seen> {
     let tag = |key: &str| {
         let tags = instance.tags.as_deref().unwrap_or_default();
-        tags.iter().find(|tag| tag.key() == Some(key)).and_then(|tag| tag.value().map(str::to_owned))
+        tags.iter()
+            .find(|tag| tag.key() == Some(key))
+            .and_then(|tag| tag.value().map(str::to_owned))
     };
     let (attempt, gatewayd) = (tag(ATTEMPT_TAG), tag(GATEWAYD_TAG));
     let there = |text: Option<String>| text.filter(|text| !text.is_empty());
     Some(Seen {
         id: instance.instance_id?,
         state: instance.state?.name?,
-        state_reason: instance.state_reason.and_then(|reason| reason.message.or(reason.code)),
+        state_reason: instance
+            .state_reason
+            .and_then(|reason| reason.message.or(reason.code)),
         public_address: there(instance.public_ip_address),
         private_address: there(instance.private_ip_address),
         client_token: instance.client_token,

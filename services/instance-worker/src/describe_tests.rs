@@ -25,7 +25,10 @@ fn describer() -> (Describer, Calls) {
     let calls = Calls::default();
     let kept = calls.clone();
     let describer = Describer::with(PERIOD, move |query| {
-        let ids = query.values.iter().map(|value| value.trim_start_matches("token-of-").to_owned());
+        let ids = query
+            .values
+            .iter()
+            .map(|value| value.trim_start_matches("token-of-").to_owned());
         let answer = ids.map(|id| seen(&id)).collect();
         kept.lock().unwrap().push((Instant::now(), query));
         async move { Ok(answer) }
@@ -92,7 +95,13 @@ async fn a_failed_call_fails_for_all_who_waited_and_for_nobody_after() {
     let describer = Describer::with(PERIOD, move |_| {
         *times.lock().unwrap() += 1;
         let second = *times.lock().unwrap() == 2;
-        async move { if second { Err(Failure::unanswered(CALL, "it is a test")) } else { Ok(vec![]) } }
+        async move {
+            if second {
+                Err(Failure::unanswered(CALL, "it is a test"))
+            } else {
+                Ok(vec![])
+            }
+        }
     });
     describer.ask(By::Id, "i-0").await.unwrap();
     let (one, two) = tokio::join!(describer.ask(By::Id, "i-1"), describer.ask(By::Id, "i-2"));

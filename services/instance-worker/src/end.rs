@@ -34,7 +34,9 @@ impl InstanceSteps {
                     Resolution::Nothing => None,
                     Resolution::Open(until, refusal) => {
                         let left = (until - turn.now()).unsigned_abs();
-                        let refusal = refusal.map(|failure| format!("; {}", failure.sentence())).unwrap_or_default();
+                        let refusal = refusal
+                            .map(|failure| format!("; {}", failure.sentence()))
+                            .unwrap_or_default();
                         return Ok(Next::WaitUntil {
                             after: left.min(self.settings.consistency_window),
                             waiting_for: format!(
@@ -58,9 +60,15 @@ impl InstanceSteps {
             return Ok(self.not_yet(waiting_for));
         }
         if let Some(attempt) = attempt {
-            turn.repository.end_launch_attempt(turn.lease, attempt.id, &done).await?.or_overtaken()?;
+            turn.repository
+                .end_launch_attempt(turn.lease, attempt.id, &done)
+                .await?
+                .or_overtaken()?;
         }
-        Ok(Next::Advance { done, facts: Facts::default() })
+        Ok(Next::Advance {
+            done,
+            facts: Facts::default(),
+        })
     }
 
     /// Ends the attempt's instance. What is still waited for, or `None` once it is gone.
@@ -70,7 +78,11 @@ impl InstanceSteps {
         attempt: &LaunchAttempt,
         instance: &str,
     ) -> Result<Option<String>, StepError> {
-        let found = self.describer.ask(By::Id, instance).await.map_err(|failure| failure.step_error())?;
+        let found = self
+            .describer
+            .ask(By::Id, instance)
+            .await
+            .map_err(|failure| failure.step_error())?;
         let waiting_for = match found.first().map(|seen| &seen.state) {
             Some(InstanceStateName::Terminated) => return Ok(None),
             Some(InstanceStateName::ShuttingDown) => return Ok(Some(format!("EC2 to terminate {instance}"))),
@@ -78,11 +90,16 @@ impl InstanceSteps {
             None => {
                 // EC2 may not show yet what it launched a moment ago.
                 let now = turn.now();
-                let known_for = attempt.instance_known_at.map_or(Duration::ZERO, |since| now - since);
+                let known_for = attempt
+                    .instance_known_at
+                    .map_or(Duration::ZERO, |since| now - since);
                 if known_for > self.settings.consistency_window {
                     return Ok(None);
                 }
-                format!("EC2 to show {instance}, which it launched {} ago", seconds(known_for.unsigned_abs()))
+                format!(
+                    "EC2 to show {instance}, which it launched {} ago",
+                    seconds(known_for.unsigned_abs())
+                )
             }
         };
         self.ask_to_terminate(instance).await?;
@@ -93,7 +110,11 @@ impl InstanceSteps {
     async fn end_strays(&self, turn: &Turn<'_>) -> Result<Option<String>, StepError> {
         let by = By::Gatewayd(self.fleet(turn.repository).await?);
         let row = turn.row.id.to_string();
-        let strays = self.describer.ask(by, &row).await.map_err(|failure| failure.step_error())?;
+        let strays = self
+            .describer
+            .ask(by, &row)
+            .await
+            .map_err(|failure| failure.step_error())?;
         if strays.is_empty() {
             return Ok(None);
         }
@@ -104,16 +125,29 @@ impl InstanceSteps {
             }
         }
         let ids: Vec<&str> = strays.iter().map(|stray| stray.id.as_str()).collect();
-        Ok(Some(format!("EC2 to terminate {}, found by the row's tags", ids.join(", "))))
+        Ok(Some(format!(
+            "EC2 to terminate {}, found by the row's tags",
+            ids.join(", ")
+        )))
     }
 
     /// Asks for an instance's end. One that EC2 does not know (any more, or yet) is left to the next look.
     async fn ask_to_terminate(&self, instance: &str) -> Result<(), StepError> {
-        match self.client.terminate_instances().instance_ids(instance).send().await {
+        match self
+            .client
+            .terminate_instances()
+            .instance_ids(instance)
+            .send()
+            .await
+        {
             Ok(_) => Ok(()),
             Err(error) => {
                 let failure = Failure::new(CALL, &error);
-                if failure.meaning == Meaning::NoSuchInstance { Ok(()) } else { Err(failure.step_error()) }
+                if failure.meaning == Meaning::NoSuchInstance {
+                    Ok(())
+                } else {
+                    Err(failure.step_error())
+                }
             }
         }
     }

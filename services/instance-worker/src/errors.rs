@@ -51,26 +51,49 @@ impl Failure {
             && let Some(code) = service.err().code()
         {
             let message = service.err().message().unwrap_or_default();
-            return Failure { meaning: meaning(code), call, code: code.to_owned(), message: shortened(message) };
+            return Failure {
+                meaning: meaning(code),
+                call,
+                code: code.to_owned(),
+                message: shortened(message),
+            };
         }
         let message = chain(error);
         // Where no credentials are found, the SDK sends nothing and gives the reason as a failure to send.
         let no_credentials = matches!(error, SdkError::DispatchFailure(failure) if failure.is_other() || failure.is_user())
             && message.to_ascii_lowercase().contains("credential");
-        let meaning = if no_credentials { Meaning::Credentials } else { Meaning::Unanswered };
-        Failure { meaning, call, code: String::new(), message: shortened(&message) }
+        let meaning = if no_credentials {
+            Meaning::Credentials
+        } else {
+            Meaning::Unanswered
+        };
+        Failure {
+            meaning,
+            call,
+            code: String::new(),
+            message: shortened(&message),
+        }
     }
 
     /// A call that was given up by this side.
     pub fn unanswered(call: &'static str, why: &str) -> Failure {
-        Failure { meaning: Meaning::Unanswered, call, code: String::new(), message: why.to_owned() }
+        Failure {
+            meaning: Meaning::Unanswered,
+            call,
+            code: String::new(),
+            message: why.to_owned(),
+        }
     }
 
     /// What happened, for operators.
     pub fn sentence(&self) -> String {
-        let Failure { call, code, message, .. } = self;
+        let Failure {
+            call, code, message, ..
+        } = self;
         match (self.meaning, code.as_str()) {
-            (Meaning::Credentials, "") => format!("{call} was not sent: there are no AWS credentials ({message})"),
+            (Meaning::Credentials, "") => {
+                format!("{call} was not sent: the instance-worker finds no AWS credentials")
+            }
             (_, "") => format!("EC2 did not answer {call}: {message}"),
             (_, code) => format!("EC2 refused {call}: {code}: {message}"),
         }
@@ -79,7 +102,7 @@ impl Failure {
     /// As the end of a step that did not expect it.
     pub fn step_error(&self) -> StepError {
         let sentence = self.sentence();
-        match self.meaning {
+        let error = match self.meaning {
             Meaning::Credentials => StepError::environment(
                 sentence,
                 "Give the instance-worker AWS credentials that may do this (and see that its clock is right); \
@@ -103,21 +126,43 @@ impl Failure {
                 sentence,
                 "It is tried again by itself. Should it last, see that ec2.region is the instance's.",
             ),
-            Meaning::TokenMismatch | Meaning::Refused => StepError::permanent(sentence, "Mend what EC2 names, then retry."),
-        }
+            Meaning::TokenMismatch | Meaning::Refused => {
+                StepError::permanent(sentence, "Mend what EC2 names, then retry.")
+            }
+        };
+        error.with_context(&self.message)
     }
 }
 
 /// The table of EC2's codes.
 fn meaning(code: &str) -> Meaning {
     match code {
-        "AuthFailure" | "UnauthorizedOperation" | "InvalidClientTokenId" | "ExpiredToken" | "ExpiredTokenException"
-        | "RequestExpired" | "OptInRequired" | "PendingVerification" | "Blocked" | "AccessDenied"
-        | "AccessDeniedException" | "SignatureDoesNotMatch" | "IncompleteSignature" | "MissingAuthenticationToken"
-        | "UnrecognizedClientException" | "InvalidAccessKeyId" => Meaning::Credentials,
-        "RequestLimitExceeded" | "Throttling" | "ThrottlingException" | "RequestThrottled" => Meaning::Throttled,
-        "InternalError" | "InternalFailure" | "InternalServerError" | "ServerInternal" | "Unavailable"
-        | "ServiceUnavailable" | "RequestTimeout" => Meaning::Unanswered,
+        "AuthFailure"
+        | "UnauthorizedOperation"
+        | "InvalidClientTokenId"
+        | "ExpiredToken"
+        | "ExpiredTokenException"
+        | "RequestExpired"
+        | "OptInRequired"
+        | "PendingVerification"
+        | "Blocked"
+        | "AccessDenied"
+        | "AccessDeniedException"
+        | "SignatureDoesNotMatch"
+        | "IncompleteSignature"
+        | "MissingAuthenticationToken"
+        | "UnrecognizedClientException"
+        | "InvalidAccessKeyId" => Meaning::Credentials,
+        "RequestLimitExceeded" | "Throttling" | "ThrottlingException" | "RequestThrottled" => {
+            Meaning::Throttled
+        }
+        "InternalError"
+        | "InternalFailure"
+        | "InternalServerError"
+        | "ServerInternal"
+        | "Unavailable"
+        | "ServiceUnavailable"
+        | "RequestTimeout" => Meaning::Unanswered,
         "InvalidInstanceID.NotFound" => Meaning::NoSuchInstance,
         "IdempotentParameterMismatch" => Meaning::TokenMismatch,
         code if code.starts_with("Insufficient") || code.ends_with("LimitExceeded") => Meaning::Capacity,
@@ -140,11 +185,14 @@ fn chain(error: &dyn Error) -> String {
     text
 }
 
+/// One line of bounded length.
 fn shortened(text: &str) -> String {
-    match text.char_indices().nth(MESSAGE_MAX) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
+    let mut line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if let Some((end, _)) = line.char_indices().nth(MESSAGE_MAX) {
+        line.truncate(end);
+        line.push('…');
     }
+    line
 }
 
 #[cfg(test)]
@@ -183,13 +231,19 @@ mod tests {
     #[test]
     fn bad_credentials_and_throttling_are_no_rows_failure() {
         for meaning in [Meaning::Credentials, Meaning::Throttled] {
-            let failure = Failure { meaning, call: "RunInstances", code: "X".into(), message: "y".into() };
+            let failure = Failure {
+                meaning,
+                call: "RunInstances",
+                code: "X".into(),
+                message: "y".into(),
+            };
             assert!(matches!(failure.step_error(), StepError::Environment(_)));
         }
     }
 
     #[test]
-    fn a_long_message_is_cut_at_a_character() {
+    fn a_message_is_one_line_and_cut_at_a_character() {
+        assert_eq!(shortened("two\n  lines"), "two lines");
         let cut = shortened(&"ä".repeat(1000));
         assert_eq!(cut.chars().count(), MESSAGE_MAX + 1);
     }

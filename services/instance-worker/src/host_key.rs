@@ -23,7 +23,10 @@ impl HostKey {
         let key = PrivateKey::random(&mut safe_rng(), Algorithm::Ed25519)?;
         let public = key.public_key().to_openssh()?;
         let private = key.to_openssh(LineEnding::LF)?;
-        Ok(HostKey { user_data: user_data(&private, &public), public })
+        Ok(HostKey {
+            user_data: user_data(&private, &public),
+            public,
+        })
     }
 }
 
@@ -32,7 +35,9 @@ impl HostKey {
 /// # Errors
 /// The text is not a public key in OpenSSH's format.
 pub fn fingerprint(public: &str) -> Result<String, ssh_key::Error> {
-    Ok(PublicKey::from_openssh(public)?.fingerprint(HashAlg::Sha256).to_string())
+    Ok(PublicKey::from_openssh(public)?
+        .fingerprint(HashAlg::Sha256)
+        .to_string())
 }
 
 /// With `ssh_keys` cloud-init makes no keys of its own; `ssh_deletekeys` removes those that the AMI brought.
@@ -58,7 +63,10 @@ mod tests {
     /// What a YAML reader makes of a block scalar that is indented by four spaces.
     fn block(text: &str, opening: &str) -> String {
         let lines = text.lines().skip_while(|line| *line != opening).skip(1);
-        lines.map_while(|line| line.strip_prefix("    ")).map(|line| format!("{line}\n")).collect()
+        lines
+            .map_while(|line| line.strip_prefix("    "))
+            .map(|line| format!("{line}\n"))
+            .collect()
     }
 
     #[test]
@@ -76,7 +84,10 @@ mod tests {
     #[test]
     fn every_machine_has_a_key_of_its_own_that_does_not_show() {
         let (one, other) = (HostKey::generate().unwrap(), HostKey::generate().unwrap());
-        assert_ne!(fingerprint(&one.public).unwrap(), fingerprint(&other.public).unwrap());
+        assert_ne!(
+            fingerprint(&one.public).unwrap(),
+            fingerprint(&other.public).unwrap()
+        );
         assert!(fingerprint(&one.public).unwrap().starts_with("SHA256:"));
         assert!(!format!("{one:?}").contains("PRIVATE KEY"));
     }

@@ -26,7 +26,9 @@ impl InstanceSteps {
                 Resolution::Several(ids) => Err(several(&attempt, &ids)),
                 Resolution::Open(until, Some(failure)) => Err(launch_error(&attempt, &failure, Some(until))),
                 Resolution::Open(until, None) => Ok(Next::WaitUntil {
-                    after: (until - turn.now()).unsigned_abs().min(self.settings.consistency_window),
+                    after: (until - turn.now())
+                        .unsigned_abs()
+                        .min(self.settings.consistency_window),
                     waiting_for: format!(
                         "certainty about launch attempt {}, which EC2 never answered and may carry out until {}",
                         attempt.id,
@@ -39,8 +41,17 @@ impl InstanceSteps {
     }
 
     /// Sees whether the instance runs and has the address that will be dialled.
-    async fn watch(&self, turn: &Turn<'_>, attempt: &LaunchAttempt, instance: &str) -> Result<Next, StepError> {
-        let found = self.describer.ask(By::Id, instance).await.map_err(|failure| failure.step_error())?;
+    async fn watch(
+        &self,
+        turn: &Turn<'_>,
+        attempt: &LaunchAttempt,
+        instance: &str,
+    ) -> Result<Next, StepError> {
+        let found = self
+            .describer
+            .ask(By::Id, instance)
+            .await
+            .map_err(|failure| failure.step_error())?;
         let Some(seen) = found.first() else {
             return self.absent(turn, attempt, instance).await;
         };
@@ -52,7 +63,10 @@ impl InstanceSteps {
                 self.begin_anew(turn, attempt, &why).await
             }
             InstanceStateName::Stopped | InstanceStateName::Stopping => Err(StepError::permanent(
-                format!("{instance} is {} although it was only just launched", seen.state.as_str()),
+                format!(
+                    "{instance} is {} although it was only just launched",
+                    seen.state.as_str()
+                ),
                 "Somebody stopped it: start it in EC2 and retry, or write the state `terminate`.",
             )),
             state => Ok(self.not_yet(format!("{instance} to run (EC2 says: {})", state.as_str()))),
@@ -74,12 +88,19 @@ impl InstanceSteps {
         };
         let fingerprint = fingerprint(&attempt.host_key).map_err(|error| {
             StepError::permanent(
-                format!("the host key of launch attempt {} is not one: {error}", attempt.id),
+                format!(
+                    "the host key of launch attempt {} is not one: {error}",
+                    attempt.id
+                ),
                 "Restore the table launch_attempts from a backup; then retry.",
             )
         })?;
         Ok(Next::Advance {
-            done: format!("{} runs at {address}: {}", seen.id, stored_request(attempt)?.summary()),
+            done: format!(
+                "{} runs at {address}: {}",
+                seen.id,
+                stored_request(attempt)?.summary()
+            ),
             facts: Facts {
                 public_address: seen.public_address.clone(),
                 private_address: seen.private_address.clone(),
@@ -90,22 +111,40 @@ impl InstanceSteps {
     }
 
     /// EC2 may not show yet what it launched; after the consistency window, what it does not show is gone.
-    async fn absent(&self, turn: &Turn<'_>, attempt: &LaunchAttempt, instance: &str) -> Result<Next, StepError> {
+    async fn absent(
+        &self,
+        turn: &Turn<'_>,
+        attempt: &LaunchAttempt,
+        instance: &str,
+    ) -> Result<Next, StepError> {
         let now = turn.now();
-        let known_for = attempt.instance_known_at.map_or(Duration::ZERO, |since| now - since);
+        let known_for = attempt
+            .instance_known_at
+            .map_or(Duration::ZERO, |since| now - since);
         if known_for <= self.settings.consistency_window {
             return Ok(self.not_yet(format!(
                 "EC2 to show {instance}, which it launched {} ago",
                 seconds(known_for.unsigned_abs())
             )));
         }
-        let why = format!("EC2 does not show {instance} {} after its launch", seconds(known_for.unsigned_abs()));
+        let why = format!(
+            "EC2 does not show {instance} {} after its launch",
+            seconds(known_for.unsigned_abs())
+        );
         self.begin_anew(turn, attempt, &why).await
     }
 
     /// Ends an attempt; the next try makes another.
-    async fn begin_anew(&self, turn: &Turn<'_>, attempt: &LaunchAttempt, why: &str) -> Result<Next, StepError> {
-        turn.repository.end_launch_attempt(turn.lease, attempt.id, why).await?.or_overtaken()?;
+    async fn begin_anew(
+        &self,
+        turn: &Turn<'_>,
+        attempt: &LaunchAttempt,
+        why: &str,
+    ) -> Result<Next, StepError> {
+        turn.repository
+            .end_launch_attempt(turn.lease, attempt.id, why)
+            .await?
+            .or_overtaken()?;
         Err(StepError::transient(
             format!("launch attempt {} came to nothing: {why}", attempt.id),
             "Nothing to do yet: another machine is launched by itself. Should it happen again, try the AMI by hand.",
@@ -115,7 +154,12 @@ impl InstanceSteps {
 
 fn several(attempt: &LaunchAttempt, ids: &[String]) -> StepError {
     StepError::permanent(
-        format!("EC2 shows {} live instances of launch attempt {}: {}", ids.len(), attempt.id, ids.join(", ")),
+        format!(
+            "EC2 shows {} live instances of launch attempt {}: {}",
+            ids.len(),
+            attempt.id,
+            ids.join(", ")
+        ),
         "Find out in EC2 where the other ones come from. To end them all and build anew, write the state `terminate`, \
          and then `instance`.",
     )

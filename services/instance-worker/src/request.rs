@@ -3,8 +3,8 @@
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::operation::run_instances::builders::RunInstancesFluentBuilder;
 use aws_sdk_ec2::types::{
-    HttpTokensState, IamInstanceProfileSpecification, InstanceMetadataOptionsRequest, InstanceType, ResourceType, Tag,
-    TagSpecification,
+    HttpTokensState, IamInstanceProfileSpecification, InstanceMetadataOptionsRequest, InstanceType,
+    ResourceType, Tag, TagSpecification,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -52,7 +52,12 @@ impl LaunchRequest {
     ///
     /// # Errors
     /// The row asks for what the configuration does not have or allow, or there is no AMI.
-    pub fn new(settings: &settings::Ec2, row: &Gatewayd, fleet: Uuid, attempt: Uuid) -> Result<Self, StepError> {
+    pub fn new(
+        settings: &settings::Ec2,
+        row: &Gatewayd,
+        fleet: Uuid,
+        attempt: Uuid,
+    ) -> Result<Self, StepError> {
         let tags = [
             ("Name", "gatewayzen:gatewayd".to_owned()),
             (FLEET_TAG, fleet.to_string()),
@@ -76,7 +81,12 @@ impl LaunchRequest {
     pub fn call(&self, client: &Client, token: &str, user_data: &SecretBytes) -> RunInstancesFluentBuilder {
         let profile = self.instance_profile.as_ref().map(|profile| {
             let specification = IamInstanceProfileSpecification::builder();
-            if profile.starts_with("arn:") { specification.arn(profile) } else { specification.name(profile) }.build()
+            if profile.starts_with("arn:") {
+                specification.arn(profile)
+            } else {
+                specification.name(profile)
+            }
+            .build()
         });
         let metadata = InstanceMetadataOptionsRequest::builder()
             .http_tokens(HttpTokensState::from(self.metadata_tokens.as_str()))
@@ -99,13 +109,23 @@ impl LaunchRequest {
     }
 
     fn tagged(&self, what: ResourceType) -> TagSpecification {
-        let tags = self.tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build());
-        TagSpecification::builder().resource_type(what).set_tags(Some(tags.collect())).build()
+        let tags = self
+            .tags
+            .iter()
+            .map(|(key, value)| Tag::builder().key(key).value(value).build());
+        TagSpecification::builder()
+            .resource_type(what)
+            .set_tags(Some(tags.collect()))
+            .build()
     }
 
     /// What would be launched, for operators: "ami-1 (t3.small, in subnet-1)".
     pub fn summary(&self) -> String {
-        let place = self.subnet.as_ref().map(|subnet| format!(", in {subnet}")).unwrap_or_default();
+        let place = self
+            .subnet
+            .as_ref()
+            .map(|subnet| format!(", in {subnet}"))
+            .unwrap_or_default();
         format!("{} ({}{place})", self.image, self.instance_type)
     }
 }
@@ -137,13 +157,18 @@ fn image(settings: &settings::Ec2, row: &Gatewayd) -> Result<String, StepError> 
         });
     }
     unless_empty(&settings.ami).ok_or_else(|| {
-        StepError::permanent("no golden AMI is configured (ec2.ami is empty)", "Set ec2.ami, then retry.")
+        StepError::permanent(
+            "no golden AMI is configured (ec2.ami is empty)",
+            "Set ec2.ami, then retry.",
+        )
     })
 }
 
 fn instance_type(settings: &settings::Ec2, row: &Gatewayd) -> Result<String, StepError> {
     match &row.instance_type {
-        Some(wanted) if *wanted == settings.instance_type || settings.allowed_instance_types.contains(wanted) => {
+        Some(wanted)
+            if *wanted == settings.instance_type || settings.allowed_instance_types.contains(wanted) =>
+        {
             Ok(wanted.clone())
         }
         Some(wanted) => Err(StepError::permanent(
@@ -152,7 +177,10 @@ fn instance_type(settings: &settings::Ec2, row: &Gatewayd) -> Result<String, Ste
              retry.",
         )),
         None => unless_empty(&settings.instance_type).ok_or_else(|| {
-            StepError::permanent("no instance type is configured (ec2.instance_type is empty)", "Set it, then retry.")
+            StepError::permanent(
+                "no instance type is configured (ec2.instance_type is empty)",
+                "Set it, then retry.",
+            )
         }),
     }
 }

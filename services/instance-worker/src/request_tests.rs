@@ -70,7 +70,9 @@ fn request(settings: &settings::Ec2, row: &Gatewayd) -> Result<LaunchRequest, St
 
 /// What would go over the wire, but for the user data, which the SDK does not show.
 fn sent(request: &LaunchRequest) -> String {
-    let config = aws_sdk_ec2::Config::builder().behavior_version(BehaviorVersion::latest()).build();
+    let config = aws_sdk_ec2::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .build();
     let call = request.call(&Client::from_conf(config), "token", &"user data".into());
     assert_eq!(call.get_user_data().as_deref(), Some("dXNlciBkYXRh"));
     format!("{:?}", call.as_input().clone().build().unwrap())
@@ -98,11 +100,23 @@ fn nothing_that_is_sent_is_left_out_of_what_is_stored() {
     other.instance_profile = "arn:aws:iam::1:instance-profile/x".into();
     other.subnet = String::new();
     other.security_groups.clear();
-    let (one, other) = (request(&settings(), &row()).unwrap(), request(&other, &row()).unwrap());
+    let (one, other) = (
+        request(&settings(), &row()).unwrap(),
+        request(&other, &row()).unwrap(),
+    );
     assert_ne!(one, other);
     assert_ne!(sent(&one), sent(&other));
     let text = sent(&one);
-    for part in ["ami-golden", "subnet-1", "sg-2", "fleet", "gatewayd", "Required", "gatewayzen:attempt", "Volume"] {
+    for part in [
+        "ami-golden",
+        "subnet-1",
+        "sg-2",
+        "fleet",
+        "gatewayd",
+        "Required",
+        "gatewayzen:attempt",
+        "Volume",
+    ] {
         assert!(text.contains(part), "{part} is missing in {text}");
     }
 }
@@ -118,7 +132,12 @@ fn what_a_newer_version_stored_is_not_replayed_in_part() {
 fn the_row_chooses_among_what_is_allowed() {
     let with = |ami: Option<&str>, release: Option<&str>, kind: Option<&str>| {
         let text = |given: Option<&str>| given.map(str::to_owned);
-        let row = Gatewayd { ami: text(ami), release: text(release), instance_type: text(kind), ..row() };
+        let row = Gatewayd {
+            ami: text(ami),
+            release: text(release),
+            instance_type: text(kind),
+            ..row()
+        };
         request(&settings(), &row)
     };
     let image = |ami, release| with(ami, release, None).unwrap().image;
@@ -128,18 +147,33 @@ fn the_row_chooses_among_what_is_allowed() {
     assert_eq!(image(Some("ami-golden"), None), "ami-golden");
     assert_eq!(image(Some("ami-3342"), None), "ami-3342");
     assert_eq!(with(None, None, None).unwrap().instance_type, "t3.small");
-    assert_eq!(with(None, None, Some("t3.large")).unwrap().instance_type, "t3.large");
+    assert_eq!(
+        with(None, None, Some("t3.large")).unwrap().instance_type,
+        "t3.large"
+    );
 
     let text = refusal(with(Some("ami-alien"), None, None));
-    assert!(text.contains("ami-alien") && text.contains("ec2.allowed_amis"), "{text}");
+    assert!(
+        text.contains("ami-alien") && text.contains("ec2.allowed_amis"),
+        "{text}"
+    );
     let text = refusal(with(None, Some("v9"), None));
-    assert!(text.contains("v9") && text.contains("v3.34.2") && text.contains("ec2.releases"), "{text}");
+    assert!(
+        text.contains("v9") && text.contains("v3.34.2") && text.contains("ec2.releases"),
+        "{text}"
+    );
     let text = refusal(with(None, None, Some("x1.huge")));
-    assert!(text.contains("x1.huge") && text.contains("ec2.allowed_instance_types"), "{text}");
+    assert!(
+        text.contains("x1.huge") && text.contains("ec2.allowed_instance_types"),
+        "{text}"
+    );
 }
 
 #[test]
 fn without_a_golden_ami_the_setting_is_named() {
-    let settings = settings::Ec2 { ami: String::new(), ..settings() };
+    let settings = settings::Ec2 {
+        ami: String::new(),
+        ..settings()
+    };
     assert!(refusal(request(&settings, &row())).contains("ec2.ami"));
 }

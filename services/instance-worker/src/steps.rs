@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use aws_sdk_ec2::Client;
 use gatewayzen_bootstrap::settings::{self, ConnectVia, Settings};
-use gatewayzen_core::seal::KeyRing;
 use gatewayzen_core::repository::Lease;
+use gatewayzen_core::seal::KeyRing;
 use gatewayzen_core::{Gatewayd, Next, Repository, Step, StepError};
 use gatewayzen_worker::{StepContext, Steps};
 use time::OffsetDateTime;
@@ -46,7 +46,10 @@ impl InstanceSteps {
 
     /// "Not yet": to be looked at again a little before EC2 may be asked again, so that all rows share that call.
     pub(crate) fn not_yet(&self, waiting_for: impl Into<String>) -> Next {
-        Next::WaitUntil { after: self.settings.poll.mul_f64(0.9), waiting_for: waiting_for.into() }
+        Next::WaitUntil {
+            after: self.settings.poll.mul_f64(0.9),
+            waiting_for: waiting_for.into(),
+        }
     }
 }
 
@@ -91,7 +94,10 @@ impl Turn<'_> {
 /// A moment for operators: "2026-11-24 08:25:31 UTC".
 pub(crate) fn stamp(moment: OffsetDateTime) -> String {
     let format = format_description!("[year]-[month]-[day] [hour]:[minute]:[second] UTC");
-    moment.to_offset(time::UtcOffset::UTC).format(&format).unwrap_or_else(|_| moment.to_string())
+    moment
+        .to_offset(time::UtcOffset::UTC)
+        .format(&format)
+        .unwrap_or_else(|_| moment.to_string())
 }
 
 /// A time for operators, in whole seconds: "12 s".

@@ -112,8 +112,8 @@ impl Ssh {
             ..client::Config::default()
         };
         let (ended, reason) = watch::channel(None);
-        let (shown, seen) = watch::channel(None);
-        let guard = Guard { pinned: pinned.clone(), shown, ended };
+        let (presented, seen) = watch::channel(None);
+        let guard = Guard { pinned: pinned.clone(), presented, ended };
         let connected = client::connect_stream(Arc::new(config), tcp, guard).await;
         let mut handle = connected.map_err(|error| match (&error, &*seen.borrow()) {
             (russh::Error::UnknownKey, Some(seen)) => ConnectError::WrongHostKey {
@@ -215,7 +215,7 @@ impl Session {
 /// Accepts the pinned host key and no other, and keeps the reason of the end.
 struct Guard {
     pinned: PublicKey,
-    shown: watch::Sender<Option<String>>,
+    presented: watch::Sender<Option<String>>,
     ended: watch::Sender<Option<String>>,
 }
 
@@ -229,7 +229,7 @@ impl client::Handler for Guard {
             // No authority is trusted here.
             PublicKeyOrCertificate::Certificate(_) => "a certificate".to_owned(),
         };
-        self.shown.send_replace(Some(seen));
+        self.presented.send_replace(Some(seen));
         Ok(false)
     }
 

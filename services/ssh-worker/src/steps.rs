@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use gatewayzen_bootstrap::ConfigError;
 use gatewayzen_bootstrap::settings::{ConnectVia, Gatewayd, Settings};
 use gatewayzen_core::seal::KeyRing;
 use gatewayzen_core::{Next, Step, StepError};
@@ -27,14 +28,14 @@ impl SshSteps {
     /// The steps with their settings, the fleet's private key as its file holds it, and the keys that seal secrets.
     ///
     /// # Errors
-    /// The setting that is wrong, and why.
-    pub fn new(settings: &Settings, private_key: &[u8], keys: KeyRing) -> Result<Self, (String, String)> {
+    /// The key file holds no key that can be used, or a command is empty.
+    pub fn new(settings: &Settings, private_key: &[u8], keys: KeyRing) -> Result<Self, ConfigError> {
         let ssh = Ssh::new(&settings.ssh, private_key)
-            .map_err(|why| ("ssh.key_file".to_owned(), format!("{}: {why}", settings.ssh.key_file)))?;
+            .map_err(|why| ConfigError::of("ssh.key_file", format!("{}: {why}", settings.ssh.key_file)))?;
         for command in Command::ALL {
             if command.text(&settings.gatewayd.commands).trim().is_empty() {
                 let key = format!("gatewayd.commands.{}", command.name());
-                return Err((key, "must not be empty; a command that has nothing to do is \":\"".to_owned()));
+                return Err(ConfigError::of(&key, "must not be empty; a command that has nothing to do is \":\""));
             }
         }
         Ok(Self {

@@ -129,6 +129,10 @@ fn failed(error: HttpsError) -> StepError {
             "See which host answers at that address. If it is the right one and its certificate was replaced, put the \
              pair that GatewayZen made back in its place and restart gatewayd; then retry.",
         ),
+        HttpsError::Unusable { .. } => StepError::permanent(
+            sentence,
+            "Terminate the server and build it anew, and see which openssl its machine image has.",
+        ),
         HttpsError::NotOwner { .. } => StepError::permanent(
             sentence,
             "Somebody may be posing as this host: see who answers at that address before you retry.",

@@ -7,8 +7,8 @@ use gatewayzen_core::repository::HistoryEntry;
 use gatewayzen_core::{Gatewayd, State, Step};
 use time::OffsetDateTime;
 
-use super::due;
 use super::queue::QueueView;
+use super::{due, parked};
 use crate::text::{between, count, duration, moment};
 
 /// All that an answer is made from.
@@ -63,24 +63,41 @@ pub(crate) fn explain(case: &Case<'_>) -> Answer {
     let row = case.row;
     let now = row.read_at;
     let (situation, headline, mut details, unblock) = if row.hold.is_some() {
-        on_hold(case)
+        parked::on_hold(case)
     } else if row.fault.is_some() {
-        faulty(case)
+        parked::faulty(case)
     } else {
         match row.state.step() {
-            None => idle(row),
+            None => parked::idle(row),
             Some(step) if row.lease_until.is_some_and(|until| until > now) => leased(case, step),
             Some(step) if row.next_try_at.is_some_and(|at| at > now) => later(case, step),
             Some(step) => due::due(case, step),
         }
     };
-    details.insert(0, detail("state", format!("{} since {}", row.state, moment(row.since, now))));
-    if let Some(mover) = case.history.iter().rev().find(|e| matches!(e.event.as_str(), "moved" | "created")) {
-        let why = mover.why.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
+    details.insert(
+        0,
+        detail("state", format!("{} since {}", row.state, moment(row.since, now))),
+    );
+    if let Some(mover) = case
+        .history
+        .iter()
+        .rev()
+        .find(|e| matches!(e.event.as_str(), "moved" | "created"))
+    {
+        let why = mover
+            .why
+            .as_deref()
+            .map(|why| format!(": {why}"))
+            .unwrap_or_default();
         details.insert(1, detail("moved by", format!("{}{why}", mover.by)));
     }
     details.extend(machine(row));
-    Answer { situation, headline, details, unblock }
+    Answer {
+        situation,
+        headline,
+        details,
+        unblock,
+    }
 }
 
 pub(super) type Parts = (&'static str, String, Vec<(String, String)>, String);
@@ -105,93 +122,6 @@ pub(super) fn doing(row: &Gatewayd, step: Step) -> String {
     }
 }
 
-fn idle(row: &Gatewayd) -> Parts {
-    let name = &row.name;
-    let (headline, unblock) = match row.state {
-        State::New => (
-            "new: nothing of it exists, and nothing happens until somebody writes state \"instance\"",
-            format!("`gatewayzen move {name} instance`, or UPDATE gatewayds SET state = 'instance' WHERE name = '{name}'"),
-        ),
-        State::Live => (
-            "live: it is where it should be, and there is nothing to do",
-            format!("Nothing is blocked. It may be moved to {}.", targets(row.state)),
-        ),
-        State::Stopped => (
-            "stopped: gatewayd does not run, and nothing happens until somebody writes its state",
-            format!("`gatewayzen move {name} start` starts it. It may be moved to {}.", targets(row.state)),
-        ),
-        _ => (
-            "terminated: its machine is gone; the row, its wallet and its history stay",
-            format!("`gatewayzen move {name} instance` builds it anew, with the same wallet."),
-        ),
-    };
-    (row.state.name(), headline.to_owned(), Vec::new(), unblock)
-}
-
-fn targets(state: State) -> String {
-    let names: Vec<&str> = state.external_moves().iter().map(|state| state.name()).collect();
-    match names.split_last() {
-        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
-        _ => names.join(""),
-    }
-}
-
-fn on_hold(case: &Case<'_>) -> Parts {
-    let row = case.row;
-    let now = row.read_at;
-    let in_hand = row.lease_until.is_some_and(|until| until > now);
-    let mut headline = format!("on hold in state {}", row.state);
-    let mut details = vec![detail("reason", row.hold.clone().unwrap_or_default())];
-    if let Some(since) = row.held_since {
-        let by = case.history.iter().rev().find(|e| e.event == "held").map(|e| format!(", by {}", e.by));
-        details.push(detail("held since", format!("{}{}", moment(since, now), by.unwrap_or_default())));
-    }
-    let mut unblock = format!("`gatewayzen resume {}` ends the hold.", row.name);
-    if let Some(fault) = &row.fault {
-        headline.push_str(", and it has a fault");
-        details.push(detail("fault", fault));
-        details.push(detail("its cure", row.unblock.clone().unwrap_or_default()));
-        unblock.push_str(&format!(" The fault stays until it is tried again: `gatewayzen retry {}`.", row.name));
-    } else if in_hand {
-        headline.push_str("; the step in hand ends first, and no other begins");
-        details.extend(lease(row));
-    } else if row.state.is_working() {
-        headline.push_str("; its step waits for the end of the hold");
-    }
-    ("on_hold", headline, details, unblock)
-}
-
-fn faulty(case: &Case<'_>) -> Parts {
-    let row = case.row;
-    let now = row.read_at;
-    let name = &row.name;
-    let parked = case.history.iter().rev().find(|e| e.event == "faulted");
-    let since = parked.map(|e| e.at).or(row.last_error_at);
-    let headline = format!("it has a fault in state {}, and waits for a person", row.state);
-    let mut details = vec![detail("fault", row.fault.clone().unwrap_or_default())];
-    if let Some(since) = since {
-        let by = parked.map(|e| format!(", by {}", e.by)).unwrap_or_default();
-        details.push(detail("parked", format!("{}{by}", moment(since, now))));
-    }
-    details.push(attempts(case));
-    if let Some(error) = row.last_error.as_deref().filter(|error| !row.fault.as_deref().is_some_and(|f| f.contains(*error))) {
-        details.push(last_error(row, error));
-    }
-    details.push(detail("retry", format!("`gatewayzen retry {name}`")));
-    details.push(detail("or by SQL", format!("UPDATE gatewayds SET state = '{}' WHERE name = '{name}'", row.state)));
-    let entry = match case.queue {
-        QueueView::Seen(seen) => match seen.failed_entry {
-            Some(index) => format!("queue entry {index} of the failed jobs again, in any Resque tool"),
-            None => "not possible: the list of failed jobs has no entry of this fault".into(),
-        },
-        QueueView::Unreachable(error) => format!("not known: {error}"),
-        QueueView::NotAsked => "queue its entry of the failed jobs again, in any Resque tool".into(),
-    };
-    details.push(detail("or by Resque", entry));
-    let unblock = row.unblock.clone().unwrap_or_else(|| "Mend the cause, then retry.".into());
-    ("fault", headline, details, unblock)
-}
-
 fn leased(case: &Case<'_>, step: Step) -> Parts {
     let row = case.row;
     let (now, limits) = (row.read_at, case.limits);
@@ -200,7 +130,9 @@ fn leased(case: &Case<'_>, step: Step) -> Parts {
     let owner = row.lease_owner.as_deref().unwrap_or("a worker");
     // Taking a lease counts an attempt, and a write of the state sets them to none.
     if row.attempts == 0 {
-        let headline = format!("waiting for the step before the last write of its state to end, which {owner} has in hand");
+        let headline = format!(
+            "waiting for the step before the last write of its state to end, which {owner} has in hand"
+        );
         let unblock = format!(
             "Nothing to do: {} begins when that step ends, or at the latest {} after its worker's last sign of life.",
             step,
@@ -216,18 +148,33 @@ fn leased(case: &Case<'_>, step: Step) -> Parts {
     let renewed = until - limits.lease;
     let silent = between(renewed.max(row.lease_taken_at.unwrap_or(renewed)), now);
     if silent > limits.lease / 2 {
-        let headline = format!("{owner} has its step in hand, but has not renewed the lease for {}: it may have died", duration(silent));
+        let headline = format!(
+            "{owner} has its step in hand, but has not renewed the lease for {}: it may have died",
+            duration(silent)
+        );
         let unblock = format!(
             "Nothing to do yet: if that worker is dead, the lease ends at {} and the dispatcher gives the step to \
              another {}.{}",
             crate::text::clock(until),
             step.worker(),
-            due::nobody(case, step).map(|nobody| format!(" But {nobody}.")).unwrap_or_default()
+            due::nobody(case, step)
+                .map(|nobody| format!(" But {nobody}."))
+                .unwrap_or_default()
         );
         return ("worker_silent", headline, details, unblock);
     }
-    let headline = format!("{} (step {step}, attempt {} of {})", doing(row, step), row.attempts, limits.max_attempts);
-    ("in_hand", headline, details, "Nothing to do: the step is in hand.".into())
+    let headline = format!(
+        "{} (step {step}, attempt {} of {})",
+        doing(row, step),
+        row.attempts,
+        limits.max_attempts
+    );
+    (
+        "in_hand",
+        headline,
+        details,
+        "Nothing to do: the step is in hand.".into(),
+    )
 }
 
 fn later(case: &Case<'_>, step: Step) -> Parts {
@@ -236,29 +183,50 @@ fn later(case: &Case<'_>, step: Step) -> Parts {
     let next = row.next_try_at.unwrap_or(now);
     let mut details = Vec::new();
     let absent = due::nobody(case, step);
-    let then = absent.as_ref().map(|nobody| format!(" But {nobody}.")).unwrap_or_default();
+    let then = absent
+        .as_ref()
+        .map(|nobody| format!(" But {nobody}."))
+        .unwrap_or_default();
     let parts = match (&row.waiting_for, &row.last_error) {
         (Some(waiting_for), _) => {
             details.push(detail("next look", moment(next, now)));
             let headline = format!("waiting for {waiting_for}");
-            ("waiting", headline, details, format!("Nothing to do: step {step} looks again by itself.{then}"))
+            (
+                "waiting",
+                headline,
+                details,
+                format!("Nothing to do: step {step} looks again by itself.{then}"),
+            )
         }
         (None, Some(error)) => {
             details.push(attempts(case));
             details.push(last_error(row, error));
             details.push(detail("next try", moment(next, now)));
             let headline = if row.attempts == 0 {
-                format!("step {step} cannot be taken for want of its surroundings, which costs the row no attempt; it is tried again")
+                format!(
+                    "step {step} cannot be taken for want of its surroundings, which costs the row no attempt; it is tried again"
+                )
             } else {
-                format!("backing off after attempt {} of {} of step {step} failed", row.attempts, case.limits.max_attempts)
+                format!(
+                    "backing off: attempt {} of {} of step {step} failed",
+                    row.attempts, case.limits.max_attempts
+                )
             };
-            let unblock = row.unblock.clone().unwrap_or_else(|| "Nothing to do yet: it is tried again by itself.".into());
+            let unblock = row
+                .unblock
+                .clone()
+                .unwrap_or_else(|| "Nothing to do yet: it is tried again by itself.".into());
             let unblock = format!("{unblock} To try at once: `gatewayzen retry {}`.{then}", row.name);
             ("backing_off", headline, details, unblock)
         }
         (None, None) => {
             details.push(detail("next try", moment(next, now)));
-            ("waiting", format!("step {step} is tried again later"), details, format!("Nothing to do.{then}"))
+            (
+                "waiting",
+                format!("step {step} is tried again later"),
+                details,
+                format!("Nothing to do.{then}"),
+            )
         }
     };
     let (situation, headline, mut details, unblock) = parts;
@@ -267,28 +235,40 @@ fn later(case: &Case<'_>, step: Step) -> Parts {
 }
 
 pub(super) fn attempts(case: &Case<'_>) -> (String, String) {
-    detail("attempts", format!("{} of {}", case.row.attempts, case.limits.max_attempts))
+    detail(
+        "attempts",
+        format!("{} of {}", case.row.attempts, case.limits.max_attempts),
+    )
 }
 
 pub(super) fn last_error(row: &Gatewayd, error: &str) -> (String, String) {
-    let when = row.last_error_at.map(|at| format!(", at {}", moment(at, row.read_at))).unwrap_or_default();
+    let when = row
+        .last_error_at
+        .map(|at| format!(", at {}", moment(at, row.read_at)))
+        .unwrap_or_default();
     detail("last error", format!("{error}{when}"))
 }
 
 /// Until when the row must have left its state.
 pub(super) fn deadline(case: &Case<'_>) -> Option<(String, String)> {
     let by = case.row.clock_started_at + case.limits.deadline?;
-    Some(detail("deadline", format!("{}; then it is parked with a fault", moment(by, case.row.read_at))))
+    Some(detail(
+        "deadline",
+        format!("{}; then it is parked with a fault", moment(by, case.row.read_at)),
+    ))
 }
 
-fn lease(row: &Gatewayd) -> Vec<(String, String)> {
+pub(super) fn lease(row: &Gatewayd) -> Vec<(String, String)> {
     let now = row.read_at;
     let mut details = vec![detail("in hand of", row.lease_owner.clone().unwrap_or_default())];
     if let Some(taken) = row.lease_taken_at {
         details.push(detail("taken", moment(taken, now)));
     }
     if let Some(until) = row.lease_until {
-        details.push(detail("lease", format!("until {} unless renewed", moment(until, now))));
+        details.push(detail(
+            "lease",
+            format!("until {} unless renewed", moment(until, now)),
+        ));
     }
     details
 }
@@ -297,8 +277,16 @@ fn lease(row: &Gatewayd) -> Vec<(String, String)> {
 fn machine(row: &Gatewayd) -> Vec<(String, String)> {
     let mut details = Vec::new();
     if let Some(instance) = &row.instance_id {
-        let addresses: Vec<&str> = [&row.public_address, &row.private_address].into_iter().flatten().map(String::as_str).collect();
-        let at = if addresses.is_empty() { ", without an address".into() } else { format!(" at {}", addresses.join(", ")) };
+        let addresses: Vec<&str> = [&row.public_address, &row.private_address]
+            .into_iter()
+            .flatten()
+            .map(String::as_str)
+            .collect();
+        let at = if addresses.is_empty() {
+            ", without an address".into()
+        } else {
+            format!(" at {}", addresses.join(", "))
+        };
         details.push(detail("instance", format!("{instance}{at}")));
     }
     for (label, fact) in [

@@ -2,6 +2,7 @@
 
 mod due;
 mod explain;
+mod parked;
 mod queue;
 
 use gatewayzen_core::Gatewayd;
@@ -12,12 +13,15 @@ use crate::failure::Failure;
 use crate::output::Output;
 use crate::{rows, text};
 use explain::{Answer, Case, Limits, explain};
-pub(crate) use queue::{patience, process};
 use queue::{QueueView, look};
+pub(crate) use queue::{patience, process};
 
 pub(crate) async fn why(connections: &Connections, output: &Output, name: &str) -> Result<(), Failure> {
     let repository = connections.repository().await?;
-    let row = repository.gatewayd_named(name).await?.ok_or_else(|| Failure::no_such_name(name))?;
+    let row = repository
+        .gatewayd_named(name)
+        .await?
+        .ok_or_else(|| Failure::no_such_name(name))?;
     let history = repository.history(row.id).await?;
     let surroundings = repository.surroundings(row.id).await?;
     let view = match row.state.step() {
@@ -51,8 +55,11 @@ fn as_text(row: &Gatewayd, answer: &Answer, width: Option<usize>) -> String {
 }
 
 fn as_json(row: &Gatewayd, answer: &Answer, limits: &Limits) -> Value {
-    let details: Vec<Value> =
-        answer.details.iter().map(|(label, text)| json!({ "label": label, "text": text })).collect();
+    let details: Vec<Value> = answer
+        .details
+        .iter()
+        .map(|(label, text)| json!({ "label": label, "text": text }))
+        .collect();
     let mut fields = rows::columns(row);
     // The row's own column `unblock` is there for faults and backoffs only; the answer's is for every situation.
     fields.insert("unblock".into(), json!(answer.unblock));

@@ -56,7 +56,11 @@ pub(crate) async fn look(queue: &Queue, step: Step, row: &Gatewayd) -> QueueView
 
 async fn seen(queue: &Queue, step: Step, row: &Gatewayd) -> Result<Seen, resque::Error> {
     let name = step.queue();
-    let mut seen = Seen { paused: queue.is_paused().await?, waiting: queue.len(name).await?, ..Seen::default() };
+    let mut seen = Seen {
+        paused: queue.is_paused().await?,
+        waiting: queue.len(name).await?,
+        ..Seen::default()
+    };
     let waiting = queue.peek(name, 0, LOOK_AT).await?;
     seen.looked_at = waiting.len();
     seen.ahead = waiting.iter().position(|job| is_of(job, row));
@@ -67,7 +71,11 @@ async fn seen(queue: &Queue, step: Step, row: &Gatewayd) -> Result<Seen, resque:
         seen.failed_entry = entries
             .iter()
             .rev()
-            .find(|entry| entry.queue == name && args(&entry.payload).is_some_and(|a| a.id == row.id && a.generation == Some(row.generation)))
+            .find(|entry| {
+                entry.queue == name
+                    && args(&entry.payload)
+                        .is_some_and(|a| a.id == row.id && a.generation == Some(row.generation))
+            })
             .map(|entry| entry.index);
     }
     Ok(seen)
@@ -76,7 +84,11 @@ async fn seen(queue: &Queue, step: Step, row: &Gatewayd) -> Result<Seen, resque:
 fn add_workers(seen: &mut Seen, name: &str, row: &Gatewayd, workers: Vec<WorkerInfo>) {
     let mut processes = BTreeSet::new();
     for worker in workers.into_iter().filter(|worker| worker.listens_on(name)) {
-        if worker.working.as_ref().is_some_and(|job| job.queue == name && is_of(&job.payload, row)) {
+        if worker
+            .working
+            .as_ref()
+            .is_some_and(|job| job.queue == name && is_of(&job.payload, row))
+        {
             seen.taken_by = Some(worker.id.clone());
         }
         match worker.silent_for {

@@ -46,6 +46,18 @@ pub enum HttpsError {
         /// The pinned fingerprint.
         pin: Fingerprint,
     },
+    /// The server showed the pinned certificate, and it is not one with which a signature can be checked.
+    #[error(
+        "{server} shows the pinned certificate {pin}, which is of no use ({reason}): it must be X.509 version 3"
+    )]
+    Unusable {
+        /// The server that was called.
+        server: String,
+        /// The pinned fingerprint.
+        pin: Fingerprint,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The TLS handshake failed otherwise.
     #[error("the TLS handshake with {server} failed: {reason}")]
     Handshake {

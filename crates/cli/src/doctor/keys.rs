@@ -1,0 +1,139 @@
+//! Keys and credentials.
+
+use std::path::Path;
+use std::time::Duration;
+
+use gatewayzen_bootstrap::keys::{key_ring, readable_by_others};
+use secrecy::ExposeSecret as _;
+
+use super::{Checks, Status};
+use crate::connect::Connections;
+use crate::text::duration;
+
+/// How long the EC2 check may take.
+const EC2_LIMIT: Duration = Duration::from_secs(30);
+
+pub(super) fn sealing_keys(checks: &mut Checks, connections: &Connections) {
+    let secrets = &connections.settings.secrets;
+    if secrets.key_file.is_empty() && secrets.keys.expose_secret().is_empty() {
+        return checks.add(
+            Status::Note,
+            "sealing keys",
+            "this configuration names none, so they were not looked at; the workers need them in theirs",
+            "",
+        );
+    }
+    match key_ring(secrets) {
+        Ok(ring) => checks.ok(
+            "sealing keys",
+            format!("readable; new secrets are sealed with \"{}\"", ring.sealing_id()),
+        ),
+        Err(error) => checks.add(
+            Status::Fail,
+            "sealing keys",
+            error.to_string(),
+            "Without them no secret can be opened: mend the file from its backup.",
+        ),
+    }
+    if !secrets.key_file.is_empty() {
+        private(checks, "sealing keys", &secrets.key_file);
+    }
+}
+
+pub(super) fn ssh_key(checks: &mut Checks, connections: &Connections) {
+    let file = &connections.settings.ssh.key_file;
+    if file.is_empty() {
+        return checks.add(
+            Status::Note,
+            "SSH key",
+            "this configuration names none, so it was not looked at; the ssh-worker needs ssh.key_file in its own",
+            "",
+        );
+    }
+    match russh::keys::load_secret_key(file, None) {
+        Ok(key) => {
+            let fingerprint = key.public_key().fingerprint(russh::keys::HashAlg::Sha256);
+            checks.ok("SSH key", format!("{file}: {fingerprint}; EC2's key pair of ec2.key_name must show the same"));
+        }
+        Err(error) => checks.add(
+            Status::Fail,
+            "SSH key",
+            format!("{file} cannot be used: {error}"),
+            "ssh.key_file must be a private key in OpenSSH's or PEM format, without a passphrase, readable by this user.",
+        ),
+    }
+    private(checks, "SSH key", file);
+}
+
+fn private(checks: &mut Checks, what: &str, file: &str) {
+    if let Some(warning) = readable_by_others(file) {
+        checks.add(Status::Warn, what, warning, "");
+    }
+}
+
+/// This command does not speak to EC2: the instance-worker does, and checks its credentials itself.
+pub(super) async fn ec2(checks: &mut Checks, config: Option<&Path>) {
+    let what = "EC2";
+    let worker = std::env::current_exe()
+        .ok()
+        .map(|exe| exe.with_file_name("instance-worker"));
+    let Some(worker) = worker.filter(|path| path.is_file()) else {
+        return checks.add(
+            Status::Note,
+            what,
+            "credentials were not looked at: there is no instance-worker beside this command",
+            "Run `instance-worker --check` where it is installed.",
+        );
+    };
+    let mut command = tokio::process::Command::new(worker);
+    command
+        .arg("--check")
+        .kill_on_drop(true)
+        .stdin(std::process::Stdio::null());
+    if let Some(config) = config {
+        command.arg("--config").arg(config);
+    }
+    match tokio::time::timeout(EC2_LIMIT, command.output()).await {
+        Ok(Ok(done)) => {
+            let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+            let (out, err) = (said(&done.stdout), said(&done.stderr));
+            if done.status.success() {
+                checks.ok(
+                    what,
+                    if out.is_empty() {
+                        "instance-worker --check is content".to_owned()
+                    } else {
+                        out
+                    },
+                );
+            } else {
+                let found = if err.is_empty() {
+                    format!("instance-worker --check ended with {}", done.status)
+                } else {
+                    err
+                };
+                checks.add(
+                    Status::Fail,
+                    what,
+                    found,
+                    "Mend what instance-worker --check says.",
+                );
+            }
+        }
+        Ok(Err(error)) => checks.add(
+            Status::Warn,
+            what,
+            format!("instance-worker --check cannot be run: {error}"),
+            "",
+        ),
+        Err(_) => checks.add(
+            Status::Fail,
+            what,
+            format!(
+                "instance-worker --check did not end within {}",
+                duration(EC2_LIMIT)
+            ),
+            "See whether this machine reaches EC2's endpoint.",
+        ),
+    }
+}
