@@ -84,6 +84,7 @@ async fn a_failed_job_is_queued_again_from_any_resque_tool() {
     eventually("the duplicate to be taken", async || (queue.len("retrieveApiKey").await.unwrap() == 0).then_some(())).await;
     assert!(bed.row(id).await.fault.is_some());
     npm_peer("node-resque", &["requeue", &bed.redis_url, &bed.namespace]).await;
+    eventually("the row to go on", async || bed.row(id).await.fault.is_none().then_some(())).await;
     bed.reached(id, State::Live).await;
     assert_eq!(queue.failed_count().await.unwrap(), 0);
     let events: Vec<String> = bed.repository.history(id).await.unwrap().into_iter().map(|h| h.event).collect();

@@ -1,5 +1,11 @@
 //! A service starts whatever is there, says what is missing, and goes on when it comes.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "tests"
+)]
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -18,6 +24,7 @@ struct Dispatcher {
 impl Dispatcher {
     fn start(postgres_url: &str, redis_url: &str) -> Dispatcher {
         let mut child = Command::new(binary("dispatcher"))
+            .env_clear()
             .env("GATEWAYZEN_POSTGRES__URL", postgres_url)
             .env("GATEWAYZEN_REDIS__URL", redis_url)
             .env("GATEWAYZEN_HEALTH__LISTEN", "127.0.0.1:0")
@@ -51,7 +58,13 @@ impl Dispatcher {
     /// The address of the health endpoint.
     async fn health(&mut self) -> String {
         let line = self.line_with("health on http://").await;
-        line.split("http://").nth(1).unwrap().split('/').next().unwrap().to_owned()
+        line.split("http://")
+            .nth(1)
+            .unwrap()
+            .split('/')
+            .next()
+            .unwrap()
+            .to_owned()
     }
 }
 
@@ -66,7 +79,11 @@ async fn ready(address: &str) -> String {
 
 /// An address where nobody listens, until somebody takes it.
 fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 #[tokio::test]
@@ -76,16 +93,25 @@ async fn a_service_waits_for_the_schema_and_for_redis_and_says_so() {
     let name = format!("gz_{}", uuid::Uuid::new_v4().simple());
     let pool = sqlx::PgPool::connect(&admin).await.unwrap();
     let sql = |text: String| sqlx::query(sqlx::AssertSqlSafe(text));
-    sql(format!("CREATE DATABASE {name}")).execute(&pool).await.unwrap();
+    sql(format!("CREATE DATABASE {name}"))
+        .execute(&pool)
+        .await
+        .unwrap();
 
     let folder = tempfile::tempdir().unwrap();
     let port = free_port();
     let mut dispatcher = Dispatcher::start(&format!("{server}/{name}"), &format!("redis://127.0.0.1:{port}"));
     let health = dispatcher.health().await;
     let line = dispatcher.line_with("trying again until it can be used").await;
-    assert!(line.contains("no GatewayZen schema: run `gatewayzen migrate`"), "{line}");
+    assert!(
+        line.contains("no GatewayZen schema: run `gatewayzen migrate`"),
+        "{line}"
+    );
     let answer = ready(&health).await;
-    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("run `gatewayzen migrate`"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 503") && answer.contains("run `gatewayzen migrate`"),
+        "{answer}"
+    );
 
     let migrating = Repository::new(&format!("{server}/{name}"), 1, Duration::from_secs(20)).unwrap();
     migrating.migrate().await.unwrap();
@@ -93,11 +119,22 @@ async fn a_service_waits_for_the_schema_and_for_redis_and_says_so() {
     dispatcher.line_with("Postgres can be used now").await;
     dispatcher.line_with(&format!("127.0.0.1:{port}")).await;
     let answer = ready(&health).await;
-    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("\"redis\":"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 503") && answer.contains("\"redis\":"),
+        "{answer}"
+    );
     assert!(!answer.contains("\"postgres\":"), "{answer}");
 
     let _redis = Command::new("redis-server")
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"])
+        .args([
+            "--port",
+            &port.to_string(),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--dir",
+        ])
         .arg(folder.path())
         .stdout(Stdio::null())
         .kill_on_drop(true)
@@ -111,7 +148,10 @@ async fn a_service_waits_for_the_schema_and_for_redis_and_says_so() {
     }
 
     drop(dispatcher);
-    sql(format!("DROP DATABASE {name} WITH (FORCE)")).execute(&pool).await.unwrap();
+    sql(format!("DROP DATABASE {name} WITH (FORCE)"))
+        .execute(&pool)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -121,5 +161,8 @@ async fn a_wrong_password_or_database_is_told_as_postgres_tells_it() {
     let mut dispatcher = Dispatcher::start(&format!("{server}/nowhere"), &dev_env("REDIS_URL"));
     let line = dispatcher.line_with("cannot be used").await;
     assert!(line.contains("database \"nowhere\" does not exist"), "{line}");
-    assert!(line.contains("check that it runs and that postgres.url is right"), "{line}");
+    assert!(
+        line.contains("check that it runs and that postgres.url is right"),
+        "{line}"
+    );
 }

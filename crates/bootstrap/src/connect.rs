@@ -44,11 +44,16 @@ impl Database {
             // The pool's own error is "timed out", whatever the cause: a connection of our own tells it.
             failed => {
                 self.reachable().await?;
-                let failed = failed.map_or_else(|_| format!("no answer within {LOOK:?}"), |answer| match answer {
-                    Ok(()) => String::new(),
-                    Err(error) => error.to_string(),
-                });
-                Err(format!("Postgres takes connections, but this service's do not answer: {failed}"))
+                let failed = failed.map_or_else(
+                    |_| format!("no answer within {LOOK:?}"),
+                    |answer| match answer {
+                        Ok(()) => String::new(),
+                        Err(error) => error.to_string(),
+                    },
+                );
+                Err(format!(
+                    "Postgres takes connections, but this service's do not answer: {failed}"
+                ))
             }
         }
     }

@@ -117,11 +117,19 @@ impl Health {
             "/healthz" => page(StatusCode::OK, "text/plain", "alive\n".into()),
             "/readyz" => {
                 let reasons = self.reasons().await;
-                let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+                let status = if reasons.is_empty() {
+                    StatusCode::OK
+                } else {
+                    StatusCode::SERVICE_UNAVAILABLE
+                };
                 let body = serde_json::json!({ "ready": reasons.is_empty(), "reasons": reasons });
                 page(status, "application/json", format!("{body}\n"))
             }
-            _ => page(StatusCode::NOT_FOUND, "text/plain", "there are /healthz and /readyz\n".into()),
+            _ => page(
+                StatusCode::NOT_FOUND,
+                "text/plain",
+                "there are /healthz and /readyz\n".into(),
+            ),
         }
     }
 
@@ -133,13 +141,16 @@ impl Health {
 fn page(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
     response
 }
 
 /// Listens where `health.listen` says, and names the address in the log, since port 0 is a free one.
 pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, String> {
-    let busy = |error| format!("health.listen: cannot listen on {address}: {error}; choose another address or port");
+    let busy =
+        |error| format!("health.listen: cannot listen on {address}: {error}; choose another address or port");
     let listener = TcpListener::bind(address).await.map_err(busy)?;
     let address = listener.local_addr().map_err(busy)?;
     tracing::info!("health on http://{address}/healthz and http://{address}/readyz");

@@ -25,7 +25,10 @@ async fn served() -> (Health, SocketAddr) {
 #[tokio::test]
 async fn a_service_is_alive_while_it_is_not_ready_and_says_why_it_is_not() {
     let (health, address) = served().await;
-    assert_eq!(get(address, "/readyz").await, (200, "{\"ready\":true,\"reasons\":{}}\n".to_owned()));
+    assert_eq!(
+        get(address, "/readyz").await,
+        (200, "{\"ready\":true,\"reasons\":{}}\n".to_owned())
+    );
 
     health.set_not_ready("worker", "paused: bad credentials");
     let expected = "{\"ready\":false,\"reasons\":{\"worker\":\"paused: bad credentials\"}}\n";
@@ -63,5 +66,8 @@ async fn a_probe_that_never_answers_is_a_reason() {
 async fn an_address_in_use_is_named_with_a_cure() {
     let (_, address) = served().await;
     let text = listen(address).await.map(drop).unwrap_err();
-    assert!(text.contains(&address.to_string()) && text.contains("choose another"), "{text}");
+    assert!(
+        text.contains(&address.to_string()) && text.contains("choose another"),
+        "{text}"
+    );
 }

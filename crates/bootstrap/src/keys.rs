@@ -26,7 +26,8 @@ pub fn key_ring(secrets: &Secrets) -> Result<KeyRing, ConfigError> {
         return KeyRing::parse(keys).map_err(|error| ConfigError::of("secrets.keys", error.to_string()));
     }
     let text = read_private("secrets.key_file", &secrets.key_file)?;
-    let bad = |problem: String| ConfigError::of("secrets.key_file", format!("{}: {problem}", secrets.key_file));
+    let bad =
+        |problem: String| ConfigError::of("secrets.key_file", format!("{}: {problem}", secrets.key_file));
     let text = std::str::from_utf8(&text).map_err(|_| bad("it is not text".into()))?;
     KeyRing::parse(text).map_err(|error| bad(error.to_string()))
 }
@@ -37,7 +38,10 @@ pub fn key_ring(secrets: &Secrets) -> Result<KeyRing, ConfigError> {
 /// It cannot be read.
 pub fn read_private(key: &str, path: &str) -> Result<Zeroizing<Vec<u8>>, ConfigError> {
     std::fs::read(path).map(Zeroizing::new).map_err(|error| {
-        ConfigError::of(key, format!("{path} cannot be read: {error}; name a file that this service's user may read"))
+        ConfigError::of(
+            key,
+            format!("{path} cannot be read: {error}; name a file that this service's user may read"),
+        )
     })
 }
 
@@ -57,18 +61,30 @@ mod tests {
     use super::*;
 
     fn secrets(key_file: &str, keys: &str) -> Secrets {
-        Secrets { key_file: key_file.to_owned(), keys: keys.to_owned().into() }
+        Secrets {
+            key_file: key_file.to_owned(),
+            keys: keys.to_owned().into(),
+        }
     }
 
     fn line(id: &str) -> String {
-        KeyRing::generate_line(id).unwrap().expose_str().unwrap().to_owned()
+        KeyRing::generate_line(id)
+            .unwrap()
+            .expose_str()
+            .unwrap()
+            .to_owned()
     }
 
     #[test]
     fn keys_come_from_the_file_or_the_setting() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), format!("# ours\n{}\n", line("a"))).unwrap();
-        assert_eq!(key_ring(&secrets(file.path().to_str().unwrap(), "")).unwrap().sealing_id(), "a");
+        assert_eq!(
+            key_ring(&secrets(file.path().to_str().unwrap(), ""))
+                .unwrap()
+                .sealing_id(),
+            "a"
+        );
         assert_eq!(key_ring(&secrets("", &line("b"))).unwrap().sealing_id(), "b");
     }
 
@@ -79,7 +95,10 @@ mod tests {
         std::fs::write(file.path(), &good[..20]).unwrap();
         for (secrets, expected) in [
             (secrets("", ""), "secrets.key_file: this service needs the keys"),
-            (secrets("/nowhere/keys", ""), "secrets.key_file: /nowhere/keys cannot be read: No such file"),
+            (
+                secrets("/nowhere/keys", ""),
+                "secrets.key_file: /nowhere/keys cannot be read: No such file",
+            ),
             (secrets(file.path().to_str().unwrap(), ""), "secrets.key_file: "),
             (secrets("", &good[..20]), "secrets.keys: "),
         ] {
@@ -92,10 +111,14 @@ mod tests {
     #[test]
     fn a_file_that_others_may_read_is_told_with_the_cure() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let mode = |mode| std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+        let mode =
+            |mode| std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode)).unwrap();
         mode(0o640);
         let warning = readable_by_others(file.path()).unwrap();
-        assert!(warning.contains("mode 640") && warning.contains("chmod 600"), "{warning}");
+        assert!(
+            warning.contains("mode 640") && warning.contains("chmod 600"),
+            "{warning}"
+        );
         mode(0o600);
         assert_eq!(readable_by_others(file.path()), None);
     }

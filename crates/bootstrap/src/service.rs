@@ -108,7 +108,9 @@ impl Service {
     /// This process among all of the fleet, as rows and history name it: `ssh-worker@host:4711`.
     pub fn identity(&self) -> String {
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        let host = Some(host.trim()).filter(|host| !host.is_empty()).unwrap_or("unknown");
+        let host = Some(host.trim())
+            .filter(|host| !host.is_empty())
+            .unwrap_or("unknown");
         format!("{}@{host}:{}", self.name, std::process::id())
     }
 
@@ -142,7 +144,10 @@ where
         }
     };
     if arguments.check {
-        prepared.warnings.iter().for_each(|warning| eprintln!("{name}: warning: {warning}"));
+        prepared
+            .warnings
+            .iter()
+            .for_each(|warning| eprintln!("{name}: warning: {warning}"));
         println!("{name}: the configuration is good");
         return ExitCode::SUCCESS;
     }
@@ -151,7 +156,9 @@ where
 
 fn arguments(name: &'static str) -> Result<Arguments, ExitCode> {
     let command = Arguments::augment_args(Command::new(name).version(env!("CARGO_PKG_VERSION")));
-    let parsed = command.try_get_matches().and_then(|matches| Arguments::from_arg_matches(&matches));
+    let parsed = command
+        .try_get_matches()
+        .and_then(|matches| Arguments::from_arg_matches(&matches));
     parsed.map_err(|error| {
         // Nothing can be done about an error that cannot be printed.
         let _ = error.print();
@@ -181,7 +188,10 @@ fn prepare(name: &str, arguments: &Arguments) -> Result<Prepared, ConfigError> {
     if name == "ssh-worker" {
         let path = &settings.ssh.key_file;
         if path.is_empty() {
-            return Err(ConfigError::of("ssh.key_file", "ssh-worker logs in with it: name the fleet's private key"));
+            return Err(ConfigError::of(
+                "ssh.key_file",
+                "ssh-worker logs in with it: name the fleet's private key",
+            ));
         }
         keys::read_private("ssh.key_file", path)?;
         secret_files.push(("ssh.key_file", path));
@@ -190,7 +200,11 @@ fn prepare(name: &str, arguments: &Arguments) -> Result<Prepared, ConfigError> {
     for (key, path) in secret_files {
         warnings.extend(keys::readable_by_others(path).map(|warning| format!("{key}: {warning}")));
     }
-    Ok(Prepared { settings, queues, warnings })
+    Ok(Prepared {
+        settings,
+        queues,
+        warnings,
+    })
 }
 
 fn start<F, R>(name: &'static str, prepared: Prepared, run: F) -> ExitCode
@@ -198,7 +212,11 @@ where
     F: FnOnce(Service) -> R,
     R: Future<Output = Result<(), Error>>,
 {
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(THREADS)
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("{name}: the system refuses threads for the runtime: {error}");
@@ -213,7 +231,10 @@ where
         }
     };
     tracing::info!("{name} {} starts", env!("CARGO_PKG_VERSION"));
-    prepared.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    prepared
+        .warnings
+        .iter()
+        .for_each(|warning| tracing::warn!("{warning}"));
 
     let ended = runtime.block_on(serve(name, prepared, run));
     let code = match ended {
@@ -221,7 +242,11 @@ where
         Err(error) if error.is::<Stopped>() => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
-            if error.is::<ConfigError>() { ExitCode::from(EXIT_CONFIG) } else { ExitCode::FAILURE }
+            if error.is::<ConfigError>() {
+                ExitCode::from(EXIT_CONFIG)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     };
     // The runtime still sends: it must outlive the exporter.
@@ -251,7 +276,14 @@ where
         draining.0.cancelled().await;
         draining.1.set_not_ready("shutdown", "draining: told to stop");
     });
-    run(Service { name, settings, queues, shutdown, health }).await?;
+    run(Service {
+        name,
+        settings,
+        queues,
+        shutdown,
+        health,
+    })
+    .await?;
     tracing::info!("{name} ends");
     Ok(())
 }

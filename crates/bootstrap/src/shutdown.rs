@@ -18,7 +18,9 @@ pub(crate) fn on_signals(token: CancellationToken) -> io::Result<()> {
         tracing::info!("{name}: finishing what is in hand; a second signal ends at once");
         token.cancel();
         let (name, code) = next(&mut terminate, &mut interrupt).await;
-        tracing::warn!("a second signal, {name}: ending at once; what was in hand is taken up by another worker");
+        tracing::warn!(
+            "a second signal, {name}: ending at once; what was in hand is taken up by another worker"
+        );
         std::process::exit(code);
     });
     Ok(())

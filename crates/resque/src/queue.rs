@@ -100,9 +100,11 @@ impl Queue {
     /// appended.
     ///
     /// A job counts as queued from its push until a worker of this crate takes it: one that runs may be
-    /// queued again. The marker of a queued job lives for `marker_ttl`, so a queue that was cleared by
-    /// hand, or drained by another client, delays a job by no more than that; one that is empty does
-    /// not delay it at all. Keys: `queues`, `queue:NAME`, `unique:NAME:SHA1`.
+    /// queued again. The marker of a queued job is believed for `marker_ttl`; after that the queue itself is
+    /// searched for the job, which costs time in proportion to its length. So a queue that was cleared by
+    /// hand, or drained by another client, delays a job by no more than that, one that is empty does
+    /// not delay it at all, and looking again for ever grows no backlog. Keys: `queues`, `queue:NAME`,
+    /// `unique:NAME:SHA1`.
     ///
     /// # Errors
     /// When Redis cannot be asked. Any part of the jobs may have been pushed; pushing all again is safe.

@@ -11,6 +11,7 @@ mod pusher;
 mod renewal;
 mod runner;
 mod serve;
+mod walk;
 
 use std::time::Duration;
 

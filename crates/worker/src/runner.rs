@@ -14,7 +14,7 @@ use tracing::Instrument as _;
 use crate::outcome::outcome;
 use crate::pusher::Pusher;
 use crate::renewal::{Ended, keep};
-use crate::{RunnerSettings, StepContext, Steps};
+use crate::{RunnerSettings, StepContext, Steps, walk};
 
 /// How long to wait before asking a Postgres again that does not answer.
 const POSTGRES_AGAIN: Duration = Duration::from_secs(1);
@@ -173,6 +173,11 @@ impl<S: Steps> Runner<S> {
         let finished = self.write(lease, &outcome, taken).await?;
         tracing::Span::current().record("outcome", kind(&outcome));
         let traceparent = finished.traceparent.clone();
+        if let (LeaseCheck::Held, Outcome::Advance { .. }, false, Some(traceparent)) =
+            (finished.check, &outcome, finished.state.is_working(), &traceparent)
+        {
+            walk::export_root(&self.repository, lease.id, &row.name, traceparent, finished.state).await;
+        }
         let next = JobArgs { id: lease.id, generation: Some(finished.generation), traceparent };
         match (finished.check, &outcome) {
             (LeaseCheck::Lost, _) => None,

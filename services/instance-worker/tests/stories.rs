@@ -344,6 +344,8 @@ async fn a_worker_whose_row_was_rewritten_launches_nothing() {
 #[tokio::test]
 async fn terminate_sees_the_machine_end_before_it_says_so() {
     let story = Story::new().await;
+    // The look by tags would wait for it too: here it must be the look by id.
+    story.sim.fault(Fault::new(FaultKind::TagLag { ms: 3_600_000 }));
     let id = story.launched_row("acme").await;
     story.write(id, State::Terminate).await;
     let text = waits(story.step(id, State::Terminate).await);
@@ -361,6 +363,8 @@ async fn terminate_sees_the_machine_end_before_it_says_so() {
 async fn terminate_replays_an_attempt_without_an_answer_and_ends_what_it_returns() {
     let story = Story::new().await;
     let id = story.launch("acme").await;
+    // Tags that lag: the token alone must find it.
+    story.sim.fault(Fault::new(FaultKind::TagLag { ms: 3_600_000 }));
     story.sim.fault(
         Fault::new(FaultKind::Ec2LosesReply {
             action: run_instances(),
@@ -368,7 +372,6 @@ async fn terminate_replays_an_attempt_without_an_answer_and_ends_what_it_returns
         .times(1),
     );
     transient(story.step(id, State::Instance).await);
-    // Tags that lag, or are lost: the token alone must find it.
     story.write(id, State::Terminate).await;
     story.to_its_end(id, State::Terminate).await;
     assert_eq!((story.launched(), story.alive()), (1, 0));

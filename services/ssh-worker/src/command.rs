@@ -25,7 +25,11 @@ pub struct Kept {
 
 impl Kept {
     fn new(limit: usize) -> Self {
-        Self { bytes: VecDeque::new(), limit, printed: 0 }
+        Self {
+            bytes: VecDeque::new(),
+            limit,
+            printed: 0,
+        }
     }
 
     /// Adds to it; false when it is a flood.
@@ -42,7 +46,14 @@ impl Kept {
         let cut = self.printed > self.limit;
         let bytes = self.bytes.make_contiguous();
         // A first line without its beginning must not be taken for a whole one.
-        let from = if cut { bytes.iter().position(|b| *b == b'\n').map_or(bytes.len(), |at| at + 1) } else { 0 };
+        let from = if cut {
+            bytes
+                .iter()
+                .position(|b| *b == b'\n')
+                .map_or(bytes.len(), |at| at + 1)
+        } else {
+            0
+        };
         bytes[from..].to_vec()
     }
 }
@@ -117,7 +128,10 @@ pub enum Broken {
 /// # Errors
 /// It is not known how the command ended. A lost connection has an empty reason here, which the session knows.
 pub async fn run(mut channel: Channel<Msg>, line: &str, limit: usize) -> Result<Output, Broken> {
-    channel.exec(true, line).await.map_err(|error| Broken::Refused(error.to_string()))?;
+    channel
+        .exec(true, line)
+        .await
+        .map_err(|error| Broken::Refused(error.to_string()))?;
     let (mut stdout, mut stderr) = (Kept::new(limit), Kept::new(limit));
     let mut end = None;
     // Moved close as soon as the command has ended; until then the caller's own limit counts.
@@ -131,7 +145,9 @@ pub async fn run(mut channel: Channel<Msg>, line: &str, limit: usize) -> Result<
             Some(ChannelMsg::Data { data }) => stdout.push(&data),
             Some(ChannelMsg::ExtendedData { data, .. }) => stderr.push(&data),
             Some(ChannelMsg::Failure) => {
-                return Err(Broken::Refused("its SSH server allows no commands to this login".into()));
+                return Err(Broken::Refused(
+                    "its SSH server allows no commands to this login".into(),
+                ));
             }
             Some(ChannelMsg::ExitStatus { exit_status }) => {
                 end = Some(End::Exit(exit_status));
@@ -162,8 +178,15 @@ pub async fn run(mut channel: Channel<Msg>, line: &str, limit: usize) -> Result<
         }
     }
     match end {
-        Some(end) => Ok(Output { stdout: stdout.finish(), stderr: stderr.finish(), end }),
-        None => Err(Broken::Connection { reason: String::new(), printed: stdout.printed + stderr.printed }),
+        Some(end) => Ok(Output {
+            stdout: stdout.finish(),
+            stderr: stderr.finish(),
+            end,
+        }),
+        None => Err(Broken::Connection {
+            reason: String::new(),
+            printed: stdout.printed + stderr.printed,
+        }),
     }
 }
 
@@ -192,7 +215,11 @@ mod tests {
 
     #[test]
     fn debug_shows_no_output() {
-        let output = Output { stdout: b"info: 5ecret".to_vec(), stderr: Vec::new(), end: End::Exit(0) };
+        let output = Output {
+            stdout: b"info: 5ecret".to_vec(),
+            stderr: Vec::new(),
+            end: End::Exit(0),
+        };
         assert!(!format!("{output:?}").contains("5ecret"));
     }
 }

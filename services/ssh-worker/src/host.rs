@@ -53,7 +53,11 @@ pub(crate) struct Host<'a> {
 
 impl<'a> Host<'a> {
     /// Connects to the row's host. `may_boot`: the host may have been launched only now.
-    pub(crate) async fn reach(steps: &'a SshSteps, context: &'a StepContext, may_boot: bool) -> Result<Self, Halt> {
+    pub(crate) async fn reach(
+        steps: &'a SshSteps,
+        context: &'a StepContext,
+        may_boot: bool,
+    ) -> Result<Self, Halt> {
         let row = &context.gatewayd;
         let via = steps.connect_via;
         let Some(address) = via.address(row) else {
@@ -79,12 +83,26 @@ impl<'a> Host<'a> {
             )
         })?;
         let begun = Instant::now();
-        let grace = if may_boot { steps.boot_grace } else { Duration::ZERO };
+        let grace = if may_boot {
+            steps.boot_grace
+        } else {
+            Duration::ZERO
+        };
         loop {
             let booting = row.read_at - row.since + begun.elapsed() < grace;
-            let reach = if booting { BOOT_REACH.min(steps.connect_timeout) } else { steps.connect_timeout };
+            let reach = if booting {
+                BOOT_REACH.min(steps.connect_timeout)
+            } else {
+                steps.connect_timeout
+            };
             let error = match steps.ssh.connect(address, &pinned, reach).await {
-                Ok(session) => return Ok(Host { steps, session, release: row.release.as_deref() }),
+                Ok(session) => {
+                    return Ok(Host {
+                        steps,
+                        session,
+                        release: row.release.as_deref(),
+                    });
+                }
                 Err(error) => error,
             };
             if !booting || !matches!(error, ConnectError::Unreachable(_)) {
@@ -93,7 +111,10 @@ impl<'a> Host<'a> {
             tracing::debug!(address, %error, "not up yet");
             if begun.elapsed() >= BOOT_PATIENCE {
                 let waiting_for = format!("its SSH server at {address} to answer (last: {error})");
-                return Err(Halt::Wait { after: BOOT_AGAIN, waiting_for });
+                return Err(Halt::Wait {
+                    after: BOOT_AGAIN,
+                    waiting_for,
+                });
             }
             tokio::time::sleep(BOOT_RETRY).await;
         }
@@ -106,7 +127,13 @@ impl<'a> Host<'a> {
         let (name, address) = (command.name(), self.session.address());
         let begun = Instant::now();
         let ran = self.session.run(&line).await;
-        tracing::debug!(command = name, address, took_ms = begun.elapsed().as_millis() as u64, ?ran, "command");
+        tracing::debug!(
+            command = name,
+            address,
+            took_ms = begun.elapsed().as_millis() as u64,
+            ?ran,
+            "command"
+        );
         let output = ran.map_err(|broken| {
             StepError::transient(
                 format!("`{name}` on host {address}: {broken}"),
@@ -115,8 +142,12 @@ impl<'a> Host<'a> {
         })?;
         if output.end == End::Exit(remote::LOCK_BUSY) {
             let lock = format!("{}/lock", settings.state_directory);
-            let waiting_for = format!("another command of GatewayZen on host {address} to end (it holds {lock})");
-            return Err(Halt::Wait { after: LOCK_AGAIN, waiting_for });
+            let waiting_for =
+                format!("another command of GatewayZen on host {address} to end (it holds {lock})");
+            return Err(Halt::Wait {
+                after: LOCK_AGAIN,
+                waiting_for,
+            });
         }
         Ok(output)
     }
@@ -124,7 +155,11 @@ impl<'a> Host<'a> {
     /// Runs a command that must end with exit status 0.
     pub(crate) async fn must(&self, command: Command, time: Duration) -> Result<Output, Halt> {
         let output = self.run(command, time).await?;
-        if output.end == End::Exit(0) { Ok(output) } else { Err(self.failed(command, time, &output).into()) }
+        if output.end == End::Exit(0) {
+            Ok(output)
+        } else {
+            Err(self.failed(command, time, &output).into())
+        }
     }
 
     /// Runs one of the short commands.
@@ -138,12 +173,17 @@ impl<'a> Host<'a> {
         let what = self.named(command);
         match &output.end {
             End::Exit(remote::TIMED_OUT) => StepError::transient(
-                format!("{what} did not end within its {} s and was ended there{said}", time.as_secs_f64().ceil()),
+                format!(
+                    "{what} did not end within its {} s and was ended there{said}",
+                    time.as_secs_f64().ceil()
+                ),
                 "See what the host is busy with, or give the command more time (gatewayd.command_timeout, start_timeout, \
                  stop_timeout, update_timeout); it is tried again by itself.",
             ),
             End::Exit(remote::KILLED) => StepError::transient(
-                format!("{what} was killed (exit status 137): it did not end when told to, or the host ran out of memory{said}"),
+                format!(
+                    "{what} was killed (exit status 137): it did not end when told to, or the host ran out of memory{said}"
+                ),
                 "See the host's memory and log; it is tried again by itself.",
             ),
             end => StepError::transient(
@@ -158,9 +198,19 @@ impl<'a> Host<'a> {
     }
 
     /// The sentence for a command whose output is not what it should be.
-    pub(crate) fn strange(&self, command: Command, why: impl std::fmt::Display, output: &Output) -> StepError {
+    pub(crate) fn strange(
+        &self,
+        command: Command,
+        why: impl std::fmt::Display,
+        output: &Output,
+    ) -> StepError {
         StepError::transient(
-            format!("{} {why} ({}){}", self.named(command), output.end, said(command, output)),
+            format!(
+                "{} {why} ({}){}",
+                self.named(command),
+                output.end,
+                said(command, output)
+            ),
             format!(
                 "Run it by hand on the host, and mend gatewayd there or the setting gatewayd.commands.{}; it is tried again \
                  by itself.",
@@ -199,6 +249,14 @@ impl SshSteps {
 /// What the command printed, for the end of a sentence. Of `get_key` only what cannot be the key.
 fn said(command: Command, output: &Output) -> String {
     let errors = shown(&output.stderr);
-    let text = if errors.is_empty() && command != Command::GetKey { shown(&output.stdout) } else { errors };
-    if text.is_empty() { "; it printed nothing".to_owned() } else { format!("; it printed: {text}") }
+    let text = if errors.is_empty() && command != Command::GetKey {
+        shown(&output.stdout)
+    } else {
+        errors
+    };
+    if text.is_empty() {
+        "; it printed nothing".to_owned()
+    } else {
+        format!("; it printed: {text}")
+    }
 }

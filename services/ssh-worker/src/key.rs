@@ -16,26 +16,46 @@ pub(crate) async fn retrieve(steps: &SshSteps, context: &StepContext) -> Step {
     let output = host.run(Command::GetKey, steps.gatewayd.command_timeout).await?;
     // gatewayd may print the right key and fail afterwards: what it printed counts, not how it ended.
     let Some(key) = parse::api_key(&output.stdout) else {
-        return Err(host.strange(Command::GetKey, "printed no API key", &output).into());
+        return Err(host
+            .strange(Command::GetKey, "printed no API key", &output)
+            .into());
     };
     let row = context.lease.id.to_string();
-    let sealed = steps.keys.seal(Place::api_key(&row), key.expose()).map_err(|error| {
-        StepError::environment(
-            format!("gatewayd's API key cannot be sealed: {error}"),
-            "See why this machine has no random source; the row then goes on by itself.",
-        )
-    })?;
-    context.repository.keep_api_key(&context.lease, &sealed).await?.or_overtaken()?;
+    let sealed = steps
+        .keys
+        .seal(Place::api_key(&row), key.expose())
+        .map_err(|error| {
+            StepError::environment(
+                format!("gatewayd's API key cannot be sealed: {error}"),
+                "See why this machine has no random source; the row then goes on by itself.",
+            )
+        })?;
+    context
+        .repository
+        .keep_api_key(&context.lease, &sealed)
+        .await?
+        .or_overtaken()?;
 
     let output = host.ask(Command::Tls).await?;
     let Some(certificate) = parse::certificate(&output.stdout) else {
-        return Err(host.strange(Command::Tls, "printed no whole certificate in PEM", &output).into());
+        return Err(host
+            .strange(Command::Tls, "printed no whole certificate in PEM", &output)
+            .into());
     };
     let output = host.ask(Command::Release).await?;
     let Some(release) = parse::release(&output.stdout) else {
-        return Err(host.strange(Command::Release, "printed no lines version=… and commit=…", &output).into());
+        return Err(host
+            .strange(
+                Command::Release,
+                "printed no lines version=… and commit=…",
+                &output,
+            )
+            .into());
     };
-    let done = format!("API key read, certificate {certificate} pinned, release {} in place", release.version);
+    let done = format!(
+        "API key read, certificate {certificate} pinned, release {} in place",
+        release.version
+    );
     let facts = Facts {
         tls_fingerprint: Some(certificate.to_string()),
         release_in_place: Some(release.version),

@@ -51,17 +51,24 @@ pub struct Release {
 #[must_use]
 pub fn release(stdout: &[u8]) -> Option<Release> {
     let value = |name: &str| {
-        let found = lines(stdout).rev().find_map(|line| line.strip_prefix(name.as_bytes())?.strip_prefix(b"="))?;
+        let found = lines(stdout)
+            .rev()
+            .find_map(|line| line.strip_prefix(name.as_bytes())?.strip_prefix(b"="))?;
         std::str::from_utf8(found).ok()
     };
     let hex = |text: &&str| matches!(text.len(), 40 | 64) && text.bytes().all(|b| b.is_ascii_hexdigit());
     let is_version = |text: &&str| {
-        (1..=100).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._+-".contains(&b))
+        (1..=100).contains(&text.len())
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"._+-".contains(&b))
     };
     let commit = value("commit")?;
     Some(Release {
         version: value("version").filter(is_version)?.to_owned(),
-        commit: Some(commit).filter(|text| text.is_empty() || hex(text))?.to_owned(),
+        commit: Some(commit)
+            .filter(|text| text.is_empty() || hex(text))?
+            .to_owned(),
         tag_commit: value("tag_commit").filter(hex).map(str::to_owned),
     })
 }
@@ -71,11 +78,19 @@ pub fn release(stdout: &[u8]) -> Option<Release> {
 /// # Errors
 /// That line is no address.
 pub fn wallet(stdout: &[u8]) -> Result<Option<String>, NotSuch> {
-    let Some(line) = lines(stdout).rev().map(<[u8]>::trim_ascii).find(|line| !line.is_empty()) else {
+    let Some(line) = lines(stdout)
+        .rev()
+        .map(<[u8]>::trim_ascii)
+        .find(|line| !line.is_empty())
+    else {
         return Ok(None);
     };
     let is_address = (20..=64).contains(&line.len()) && line.iter().all(u8::is_ascii_alphanumeric);
-    if is_address { Ok(Some(String::from_utf8_lossy(line).into_owned())) } else { Err(NotSuch(shown(line))) }
+    if is_address {
+        Ok(Some(String::from_utf8_lossy(line).into_owned()))
+    } else {
+        Err(NotSuch(shown(line)))
+    }
 }
 
 /// Process ids, one a line.
@@ -83,9 +98,14 @@ pub fn wallet(stdout: &[u8]) -> Result<Option<String>, NotSuch> {
 /// # Errors
 /// A line is none.
 pub fn pids(stdout: &[u8]) -> Result<Vec<u32>, NotSuch> {
-    let ids = lines(stdout).map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
+    let ids = lines(stdout)
+        .map(<[u8]>::trim_ascii)
+        .filter(|line| !line.is_empty());
     ids.map(|line| {
-        let id = std::str::from_utf8(line).ok().and_then(|text| text.parse().ok()).filter(|id| *id > 0);
+        let id = std::str::from_utf8(line)
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .filter(|id| *id > 0);
         id.ok_or_else(|| NotSuch(shown(line)))
     })
     .collect()
@@ -105,11 +125,19 @@ pub fn shown(output: &[u8]) -> String {
     let mut words: Vec<String> = Vec::new();
     for word in without_control(&text).split_whitespace() {
         let hide = words.last().is_some_and(|before| names_a_secret(before)) || may_be_secret(word);
-        words.push(if hide { "[hidden]".to_owned() } else { word.to_owned() });
+        words.push(if hide {
+            "[hidden]".to_owned()
+        } else {
+            word.to_owned()
+        });
     }
     let text = words.join(" ");
     let skip = text.chars().count().saturating_sub(SHOWN);
-    if skip == 0 { text } else { format!("…{}", text.chars().skip(skip).collect::<String>()) }
+    if skip == 0 {
+        text
+    } else {
+        format!("…{}", text.chars().skip(skip).collect::<String>())
+    }
 }
 
 /// Control characters become blanks; an escape sequence, such as a colour, goes whole.
@@ -121,7 +149,8 @@ fn without_control(text: &str) -> String {
             characters.by_ref().find(|c| c.is_ascii_alphabetic());
         }
         // Those of Unicode that reorder or hide text lie to the reader as well.
-        let harmless = !c.is_control() && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        let harmless = !c.is_control()
+            && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
         clean.push(if harmless { c } else { ' ' });
     }
     clean
@@ -130,19 +159,28 @@ fn without_control(text: &str) -> String {
 fn names_a_secret(word: &str) -> bool {
     let word = word.to_ascii_lowercase();
     let bare = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
-    matches!(word.as_str(), "info:" | "key:") || matches!(bare, "password" | "passwd" | "secret" | "passphrase")
+    matches!(word.as_str(), "info:" | "key:")
+        || matches!(bare, "password" | "passwd" | "secret" | "passphrase")
 }
 
 fn may_be_secret(word: &str) -> bool {
-    let long = word.split(|c: char| !c.is_ascii_alphanumeric()).any(|run| run.len() >= SECRET_WORD);
-    let login = word.split_once("://").is_some_and(|(_, rest)| rest.split('/').next().is_some_and(|host| host.contains('@')));
+    let long = word
+        .split(|c: char| !c.is_ascii_alphanumeric())
+        .any(|run| run.len() >= SECRET_WORD);
+    let login = word
+        .split_once("://")
+        .is_some_and(|(_, rest)| rest.split('/').next().is_some_and(|host| host.contains('@')));
     let lower = word.to_ascii_lowercase();
-    let assigned = ["password=", "passwd=", "secret=", "key="].iter().any(|name| lower.contains(name));
+    let assigned = ["password=", "passwd=", "secret=", "key="]
+        .iter()
+        .any(|name| lower.contains(name));
     long || login || assigned
 }
 
 fn lines(output: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
-    output.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+    output
+        .split(|byte| *byte == b'\n')
+        .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
 }
 
 #[cfg(test)]
@@ -154,9 +192,21 @@ mod tests {
     #[test]
     fn the_key_is_the_last_line_that_says_it() {
         let found = |text: &str| api_key(text.as_bytes()).map(|key| key.expose_str().unwrap().to_owned());
-        assert_eq!(found(&format!("info: old\nmade a folder\r\ninfo: {KEY}\r\nbye\n")), Some(KEY.to_owned()));
+        assert_eq!(
+            found(&format!("info: old\nmade a folder\r\ninfo: {KEY}\r\nbye\n")),
+            Some(KEY.to_owned())
+        );
         assert_eq!(found("info: any-text!"), Some("any-text!".to_owned()));
-        for none in ["", "info: ", "info: two words\n", " info: x", "Info: x", "error: no", "info:x", "info: \u{7f}"] {
+        for none in [
+            "",
+            "info: ",
+            "info: two words\n",
+            " info: x",
+            "Info: x",
+            "error: no",
+            "info:x",
+            "info: \u{7f}",
+        ] {
             assert_eq!(found(none), None, "{none:?}");
         }
         assert_eq!(found(&format!("info: {}", "x".repeat(KEY_MAX + 1))), None);
@@ -166,10 +216,17 @@ mod tests {
     #[test]
     fn a_certificate_is_known_by_its_der_and_a_cut_one_is_none() {
         let key = rcgen::KeyPair::generate().unwrap();
-        let made = rcgen::CertificateParams::new(["x".to_owned()]).unwrap().self_signed(&key).unwrap();
+        let made = rcgen::CertificateParams::new(["x".to_owned()])
+            .unwrap()
+            .self_signed(&key)
+            .unwrap();
         let pem = format!("noise\n{}", made.pem());
         assert_eq!(certificate(pem.as_bytes()), Some(Fingerprint::of(made.der())));
-        for bad in [&pem[..pem.len() / 2], "", "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n"] {
+        for bad in [
+            &pem[..pem.len() / 2],
+            "",
+            "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n",
+        ] {
             assert_eq!(certificate(bad.as_bytes()), None);
         }
         let other = "-----BEGIN CERTIFICATE-----\nMIIBszCC\n-----END CERTIFICATE-----\n";
@@ -182,10 +239,25 @@ mod tests {
         let commit = "3e6656adaaec561636120b4b3ef285e38c60c6fa";
         let read = |text: String| release(text.as_bytes());
         let plain = read(format!("hello\nversion=3.29.0\r\ncommit={commit}\n")).unwrap();
-        assert_eq!((plain.version.as_str(), plain.commit.as_str(), plain.tag_commit), ("3.29.0", commit, None));
+        assert_eq!(
+            (plain.version.as_str(), plain.commit.as_str(), plain.tag_commit),
+            ("3.29.0", commit, None)
+        );
         assert_eq!(read("version=1\ncommit=\n".into()).unwrap().commit, "");
-        assert_eq!(read(format!("version=1\ncommit=\ntag_commit={commit}")).unwrap().tag_commit.unwrap(), commit);
-        for bad in ["version=1", "commit=", "version=\ncommit=", "version=a b\ncommit=", "version=1\ncommit=HEAD"] {
+        assert_eq!(
+            read(format!("version=1\ncommit=\ntag_commit={commit}"))
+                .unwrap()
+                .tag_commit
+                .unwrap(),
+            commit
+        );
+        for bad in [
+            "version=1",
+            "commit=",
+            "version=\ncommit=",
+            "version=a b\ncommit=",
+            "version=1\ncommit=HEAD",
+        ] {
             assert_eq!(read(bad.into()), None, "{bad:?}");
         }
         assert_eq!(read(format!("version={}\ncommit=", "1".repeat(101))), None);
@@ -194,7 +266,10 @@ mod tests {
     #[test]
     fn a_wallet_is_an_address_or_nothing() {
         let address = "rHb9CJAWyB4rj91VRWn96DkukG4bwdtyTh";
-        assert_eq!(wallet(format!("x: y\n{address}\n\n").as_bytes()), Ok(Some(address.to_owned())));
+        assert_eq!(
+            wallet(format!("x: y\n{address}\n\n").as_bytes()),
+            Ok(Some(address.to_owned()))
+        );
         assert_eq!(wallet(b"\n"), Ok(None));
         assert!(wallet(b"[object Object]\n").is_err() && wallet(b"false\n").is_err());
     }
@@ -210,11 +285,19 @@ mod tests {
 
     #[test]
     fn what_is_shown_is_short_plain_and_without_secrets() {
-        let hostile = format!("\u{1b}[31mred\u{1b}[0m \0\u{202e}evil\r\ninfo: short-key {KEY} postgres://u:pw@h/d password: 'pw' x=1;KEY=abc");
+        let hostile = format!(
+            "\u{1b}[31mred\u{1b}[0m \0\u{202e}evil\r\ninfo: short-key {KEY} postgres://u:pw@h/d password: 'pw' x=1;KEY=abc"
+        );
         let text = shown(hostile.as_bytes());
-        assert_eq!(text, "red evil info: [hidden] [hidden] [hidden] password: [hidden] [hidden]");
+        assert_eq!(
+            text,
+            "red evil info: [hidden] [hidden] [hidden] password: [hidden] [hidden]"
+        );
         let long = shown("word ".repeat(1000).as_bytes());
-        assert!(long.starts_with('…') && long.chars().count() == SHOWN + 1, "{long}");
+        assert!(
+            long.starts_with('…') && long.chars().count() == SHOWN + 1,
+            "{long}"
+        );
         assert_eq!(shown(b"\xff\xfe ok"), "\u{fffd}\u{fffd} ok");
     }
 }

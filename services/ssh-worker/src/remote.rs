@@ -117,8 +117,14 @@ pub fn line(settings: &Gatewayd, command: Command, release: Option<&str>, time: 
     // `timeout 0` would mean no limit.
     let seconds = time.as_secs_f64().ceil().max(1.0) as u64;
     let state = path(&settings.state_directory);
-    let script = format!("cd {} && {{\n{}\n}}", path(&settings.directory), command.text(&settings.commands).trim());
-    let release = release.map(|release| format!("GATEWAYZEN_RELEASE={} ", quote(release))).unwrap_or_default();
+    let script = format!(
+        "cd {} && {{\n{}\n}}",
+        path(&settings.directory),
+        command.text(&settings.commands).trim()
+    );
+    let release = release
+        .map(|release| format!("GATEWAYZEN_RELEASE={} ", quote(release)))
+        .unwrap_or_default();
     // -o: what the command leaves running must not inherit the lock, or gatewayd would hold it for ever.
     // mkdir -m: the folder holds the private key of the host's certificate.
     let text = format!(
@@ -132,7 +138,11 @@ pub fn line(settings: &Gatewayd, command: Command, release: Option<&str>, time: 
         quote(&script),
     );
     let runs_for = Duration::from_secs(seconds);
-    Line { text, runs_for, gives_up_after: settings.lock_timeout + runs_for + KILL_AFTER + MARGIN }
+    Line {
+        text,
+        runs_for,
+        gives_up_after: settings.lock_timeout + runs_for + KILL_AFTER + MARGIN,
+    }
 }
 
 /// One word for a POSIX shell, whatever is in it.
@@ -143,7 +153,11 @@ pub fn quote(text: &str) -> String {
 
 /// A path on the host as one absolute word. A relative one starts at the login's home, where the shell begins.
 fn path(text: &str) -> String {
-    if text.starts_with('/') { quote(text) } else { format!("\"$PWD\"/{}", quote(text)) }
+    if text.starts_with('/') {
+        quote(text)
+    } else {
+        format!("\"$PWD\"/{}", quote(text))
+    }
 }
 
 #[cfg(test)]
@@ -156,14 +170,35 @@ mod tests {
 
     /// What `sh` makes of a text.
     fn sh(text: &str) -> (String, i32) {
-        let output = std::process::Command::new("sh").arg("-c").arg(text).output().unwrap();
-        (String::from_utf8_lossy(&output.stdout).into_owned(), output.status.code().unwrap())
+        let output = std::process::Command::new("sh")
+            .arg("-c")
+            .arg(text)
+            .output()
+            .unwrap();
+        (
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+            output.status.code().unwrap(),
+        )
     }
 
     #[test]
     fn a_quoted_text_is_one_word_whatever_is_in_it() {
-        for hostile in ["v1'; touch /tmp/x #", "$(id)", "`id`", "a\nb", "\\", "-n", "", "'", "''\"$HOME\"", "é☃"] {
-            assert_eq!(sh(&format!("printf '%s|' {} end", quote(hostile))).0, format!("{hostile}|end|"));
+        for hostile in [
+            "v1'; touch /tmp/x #",
+            "$(id)",
+            "`id`",
+            "a\nb",
+            "\\",
+            "-n",
+            "",
+            "'",
+            "''\"$HOME\"",
+            "é☃",
+        ] {
+            assert_eq!(
+                sh(&format!("printf '%s|' {} end", quote(hostile))).0,
+                format!("{hostile}|end|")
+            );
         }
     }
 
@@ -175,8 +210,16 @@ mod tests {
         let mut settings = settings();
         settings.commands.checkout = r#"printf '%s' "$GATEWAYZEN_RELEASE""#.into();
         let release = "v1'; touch owned; echo '$(touch owned)";
-        let line = line(&settings, Command::Checkout, Some(release), Duration::from_secs(5));
-        assert_eq!(sh(&format!("cd {home} && {}", line.text)), (release.to_owned(), 0));
+        let line = line(
+            &settings,
+            Command::Checkout,
+            Some(release),
+            Duration::from_secs(5),
+        );
+        assert_eq!(
+            sh(&format!("cd {home} && {}", line.text)),
+            (release.to_owned(), 0)
+        );
         assert!(!folder.path().join("owned").exists() && !folder.path().join("gatewayd/owned").exists());
     }
 
@@ -200,7 +243,9 @@ mod tests {
         let settings = settings();
         let line = line(&settings, Command::Start, None, Duration::from_secs(60));
         assert!(line.gives_up_after > settings.lock_timeout + line.runs_for + KILL_AFTER);
-        assert!(line.text.contains("GATEWAYZEN_COMMAND=start ") && line.text.contains("timeout -k 2 60 sh -c"));
+        assert!(
+            line.text.contains("GATEWAYZEN_COMMAND=start ") && line.text.contains("timeout -k 2 60 sh -c")
+        );
     }
 
     #[test]
@@ -209,7 +254,11 @@ mod tests {
         let names: std::collections::BTreeSet<_> = Command::ALL.iter().map(|c| c.name()).collect();
         assert_eq!(names.len(), Command::ALL.len());
         for command in Command::ALL {
-            assert!(!command.text(&settings.commands).trim().is_empty(), "{}", command.name());
+            assert!(
+                !command.text(&settings.commands).trim().is_empty(),
+                "{}",
+                command.name()
+            );
         }
     }
 }

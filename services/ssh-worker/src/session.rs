@@ -59,11 +59,17 @@ impl Ssh {
     pub fn new(settings: &settings::Ssh, key: &[u8]) -> Result<Self, String> {
         let text = std::str::from_utf8(key).map_err(|_| "it is not text".to_owned())?;
         let key = russh::keys::decode_secret_key(text, None).map_err(|error| match error {
-            russh::keys::Error::KeyIsEncrypted => "it has a passphrase; give one without, readable by this user only".into(),
+            russh::keys::Error::KeyIsEncrypted => {
+                "it has a passphrase; give one without, readable by this user only".into()
+            }
             // The library's own text could quote what it read.
             _ => "it is not a private key in OpenSSH's or PEM format (ed25519, ECDSA or RSA)".to_owned(),
         })?;
-        Ok(Self { settings: settings.clone(), key: Arc::new(key), hosts: Mutex::default() })
+        Ok(Self {
+            settings: settings.clone(),
+            key: Arc::new(key),
+            hosts: Mutex::default(),
+        })
     }
 
     /// SHA-256 of our public key, as OpenSSH prints it.
@@ -76,14 +82,21 @@ impl Ssh {
     ///
     /// # Errors
     /// See [`ConnectError`].
-    pub async fn connect(&self, address: &str, pinned: &PublicKey, reach: Duration) -> Result<Session, ConnectError> {
+    pub async fn connect(
+        &self,
+        address: &str,
+        pinned: &PublicKey,
+        reach: Duration,
+    ) -> Result<Session, ConnectError> {
         let limit = self.settings.connect_timeout;
         let unreachable = |text: String| ConnectError::Unreachable(text);
         let place = match timeout(limit, self.host(address).acquire_owned()).await {
             Ok(Ok(place)) => place,
             Ok(Err(_)) | Err(_) => {
                 let sessions = self.settings.sessions_per_host;
-                return Err(unreachable(format!("{sessions} sessions to it are open already, and none ended in {limit:?}")));
+                return Err(unreachable(format!(
+                    "{sessions} sessions to it are open already, and none ended in {limit:?}"
+                )));
             }
         };
         let tcp = match timeout(reach, TcpStream::connect((address, self.settings.port))).await {
@@ -92,10 +105,13 @@ impl Ssh {
             Err(_) => return Err(unreachable(format!("no connection within {reach:?}"))),
         };
         // The protocol is a dialogue of small packets.
-        tcp.set_nodelay(true).map_err(|error| unreachable(error.to_string()))?;
+        tcp.set_nodelay(true)
+            .map_err(|error| unreachable(error.to_string()))?;
         match timeout(limit, self.login(tcp, address, pinned, place)).await {
             Ok(session) => session,
-            Err(_) => Err(unreachable(format!("it accepts connections, and no login was done within {limit:?}"))),
+            Err(_) => Err(unreachable(format!(
+                "it accepts connections, and no login was done within {limit:?}"
+            ))),
         }
     }
 
@@ -113,7 +129,11 @@ impl Ssh {
         };
         let (ended, reason) = watch::channel(None);
         let (presented, seen) = watch::channel(None);
-        let guard = Guard { pinned: pinned.clone(), presented, ended };
+        let guard = Guard {
+            pinned: pinned.clone(),
+            presented,
+            ended,
+        };
         let connected = client::connect_stream(Arc::new(config), tcp, guard).await;
         let mut handle = connected.map_err(|error| match (&error, &*seen.borrow()) {
             (russh::Error::UnknownKey, Some(seen)) => ConnectError::WrongHostKey {
@@ -132,20 +152,32 @@ impl Ssh {
         };
         match accepted {
             Ok(true) => Ok(session),
-            Ok(false) => Err(ConnectError::Refused { user: self.settings.user.clone(), key: self.fingerprint() }),
+            Ok(false) => Err(ConnectError::Refused {
+                user: self.settings.user.clone(),
+                key: self.fingerprint(),
+            }),
             // A host in mid-boot turns logins away like this (pam_nologin); so does one that is being shut down.
             Err(error) => {
                 let why = session.why_ended().await;
-                Err(ConnectError::Unreachable(format!("it ended the connection at the login ({error}; {why})")))
+                Err(ConnectError::Unreachable(format!(
+                    "it ended the connection at the login ({error}; {why})"
+                )))
             }
         }
     }
 
     async fn authenticate(&self, handle: &mut Handle<Guard>) -> Result<bool, russh::Error> {
         // RSA's first signatures were SHA-1, which no server takes any more: asked for what this one takes.
-        let hash = if self.key.algorithm().is_rsa() { handle.best_supported_rsa_hash().await?.flatten() } else { None };
+        let hash = if self.key.algorithm().is_rsa() {
+            handle.best_supported_rsa_hash().await?.flatten()
+        } else {
+            None
+        };
         let key = PrivateKeyWithHashAlg::new(Arc::clone(&self.key), hash);
-        Ok(handle.authenticate_publickey(&self.settings.user, key).await?.success())
+        Ok(handle
+            .authenticate_publickey(&self.settings.user, key)
+            .await?
+            .success())
     }
 
     fn host(&self, address: &str) -> Arc<Semaphore> {
@@ -184,13 +216,15 @@ impl Session {
             command::run(channel, &line.text, self.output_limit).await
         };
         match timeout(line.gives_up_after, ran).await {
-            Ok(Err(Broken::Connection { printed, .. })) => {
-                Err(Broken::Connection { printed, reason: self.why_ended().await })
-            }
+            Ok(Err(Broken::Connection { printed, .. })) => Err(Broken::Connection {
+                printed,
+                reason: self.why_ended().await,
+            }),
             // Asked of a connection that has ended already.
-            Ok(Err(Broken::Refused(_))) if self.handle.is_closed() => {
-                Err(Broken::Connection { printed: 0, reason: self.why_ended().await })
-            }
+            Ok(Err(Broken::Refused(_))) if self.handle.is_closed() => Err(Broken::Connection {
+                printed: 0,
+                reason: self.why_ended().await,
+            }),
             Ok(ran) => ran,
             Err(_) => Err(Broken::NoAnswer(line.gives_up_after)),
         }
@@ -224,7 +258,9 @@ impl client::Handler for Guard {
 
     async fn check_server_key(&mut self, key: &PublicKeyOrCertificate) -> Result<bool, russh::Error> {
         let seen = match key {
-            PublicKeyOrCertificate::PublicKey { key, .. } if key.key_data() == self.pinned.key_data() => return Ok(true),
+            PublicKeyOrCertificate::PublicKey { key, .. } if key.key_data() == self.pinned.key_data() => {
+                return Ok(true);
+            }
             PublicKeyOrCertificate::PublicKey { key, .. } => key.fingerprint(HashAlg::Sha256).to_string(),
             // No authority is trusted here.
             PublicKeyOrCertificate::Certificate(_) => "a certificate".to_owned(),
@@ -235,7 +271,9 @@ impl client::Handler for Guard {
 
     async fn disconnected(&mut self, reason: DisconnectReason<russh::Error>) -> Result<(), russh::Error> {
         let text = match &reason {
-            DisconnectReason::ReceivedDisconnect(info) => format!("the host said {:?}: {}", info.reason_code, info.message),
+            DisconnectReason::ReceivedDisconnect(info) => {
+                format!("the host said {:?}: {}", info.reason_code, info.message)
+            }
             DisconnectReason::Error(error) => error.to_string(),
         };
         self.ended.send_replace(Some(shown(text.as_bytes())));

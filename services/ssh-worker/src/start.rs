@@ -38,7 +38,11 @@ pub(crate) async fn start(steps: &SshSteps, context: &StepContext) -> Step {
         let started = host.must(Command::Start, steps.gatewayd.command_timeout).await?;
         wait(&host, &client, &started).await?;
     }
-    let running = if begun_before { before } else { listed(&host).await? };
+    let running = if begun_before {
+        before
+    } else {
+        listed(&host).await?
+    };
     let done = format!(
         "{} processes run, and gatewayd answers at https://{}:{} with its pinned certificate",
         running.len(),
@@ -46,7 +50,10 @@ pub(crate) async fn start(steps: &SshSteps, context: &StepContext) -> Step {
         steps.gatewayd.https_port
     );
     host.session.close().await;
-    Ok(Next::Advance { facts: Facts::default(), done })
+    Ok(Next::Advance {
+        facts: Facts::default(),
+        done,
+    })
 }
 
 /// The certificate that the `key` step recorded.
@@ -67,9 +74,15 @@ fn pinned(context: &StepContext) -> Result<Fingerprint, StepError> {
 
 fn client(host: &Host<'_>, pin: Fingerprint) -> Result<PinnedClient, StepError> {
     let settings = &host.steps.gatewayd;
-    let timeouts = Timeouts { connect: settings.request_timeout, answer: settings.request_timeout };
+    let timeouts = Timeouts {
+        connect: settings.request_timeout,
+        answer: settings.request_timeout,
+    };
     PinnedClient::new(host.session.address(), settings.https_port, pin, timeouts).map_err(|error| {
-        StepError::environment(format!("this build cannot speak TLS: {error}"), "Install another build.")
+        StepError::environment(
+            format!("this build cannot speak TLS: {error}"),
+            "Install another build.",
+        )
     })
 }
 
@@ -78,9 +91,17 @@ fn client(host: &Host<'_>, pin: Fingerprint) -> Result<PinnedClient, StepError> 
 async fn check_wallet(host: &Host<'_>, context: &StepContext) -> Result<(), Halt> {
     let output = host.ask(Command::SavedWallet).await?;
     let saved = parse::wallet(&output.stdout).map_err(|not| {
-        host.strange(Command::SavedWallet, format!("printed {not} where a cold wallet's address was expected"), &output)
+        host.strange(
+            Command::SavedWallet,
+            format!("printed {not} where a cold wallet's address was expected"),
+            &output,
+        )
     })?;
-    let kept = context.repository.wallet(context.lease.id).await?.map(|wallet| wallet.address);
+    let kept = context
+        .repository
+        .wallet(context.lease.id)
+        .await?
+        .map(|wallet| wallet.address);
     match (kept, saved) {
         (Some(kept), Some(saved)) if kept != saved => Err(StepError::permanent(
             format!(
@@ -100,7 +121,13 @@ async fn check_wallet(host: &Host<'_>, context: &StepContext) -> Result<(), Halt
 async fn ask(client: &PinnedClient) -> Result<(), HttpsError> {
     // No credentials are needed to see that it answers, so none are sent.
     let password = SecretBytes::from("none");
-    let request = Request { method: Method::GET, path: PATH, user: "gatewayzen", password: &password, body: None };
+    let request = Request {
+        method: Method::GET,
+        path: PATH,
+        user: "gatewayzen",
+        password: &password,
+        body: None,
+    };
     match client.request(request).await {
         Ok(_) | Err(HttpsError::TooLarge { .. }) => Ok(()),
         Err(error) => Err(error),
@@ -146,7 +173,10 @@ async fn silent(host: &Host<'_>, started: &Output, error: &HttpsError) -> StepEr
         Ok(pids) => format!("{} processes run", pids.len()),
         Err(_) => "its processes could not be listed".to_owned(),
     };
-    let printed = [started.stderr.as_slice(), started.stdout.as_slice()].into_iter().map(shown).find(|text| !text.is_empty());
+    let printed = [started.stderr.as_slice(), started.stdout.as_slice()]
+        .into_iter()
+        .map(shown)
+        .find(|text| !text.is_empty());
     StepError::transient(
         format!(
             "gatewayd on host {} does not answer {} s after `start` ({}): {processes}; {error}; `start` printed: {}",

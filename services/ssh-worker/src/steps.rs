@@ -35,7 +35,10 @@ impl SshSteps {
         for command in Command::ALL {
             if command.text(&settings.gatewayd.commands).trim().is_empty() {
                 let key = format!("gatewayd.commands.{}", command.name());
-                return Err(ConfigError::of(&key, "must not be empty; a command that has nothing to do is \":\""));
+                return Err(ConfigError::of(
+                    &key,
+                    "must not be empty; a command that has nothing to do is \":\"",
+                ));
             }
         }
         Ok(Self {
@@ -58,7 +61,12 @@ impl SshSteps {
 
 impl Steps for SshSteps {
     fn all(&self) -> &'static [Step] {
-        &[Step::RetrieveApiKey, Step::StartGatewayd, Step::StopGatewayd, Step::UpdateGatewayd]
+        &[
+            Step::RetrieveApiKey,
+            Step::StartGatewayd,
+            Step::StopGatewayd,
+            Step::UpdateGatewayd,
+        ]
     }
 
     async fn take(&self, context: &StepContext) -> Result<Next, StepError> {
@@ -69,7 +77,10 @@ impl Steps for SshSteps {
             Step::UpdateGatewayd => update::update(self, context).await,
             other => {
                 let sentence = format!("the ssh-worker has no step {other}");
-                return Err(StepError::permanent(sentence, format!("Run a {} for that queue.", other.worker())));
+                return Err(StepError::permanent(
+                    sentence,
+                    format!("Run a {} for that queue.", other.worker()),
+                ));
             }
         };
         match ended {

@@ -27,7 +27,10 @@ pub(crate) async fn stop(steps: &SshSteps, context: &StepContext) -> Step {
         0 => "nothing of gatewayd ran; its port is closed".to_owned(),
         count => format!("gatewayd's {count} processes ended; its port is closed"),
     };
-    Ok(Next::Advance { facts: Facts::default(), done })
+    Ok(Next::Advance {
+        facts: Facts::default(),
+        done,
+    })
 }
 
 /// The ids of gatewayd's processes.
@@ -45,11 +48,16 @@ pub(crate) async fn down(host: &Host<'_>) -> Result<(), Halt> {
     let (address, port) = (host.session.address(), settings.https_port);
     let time = settings.stop_timeout;
     // How it ends is only told: some releases stop and never come back, or come back and have not stopped.
-    let output = host.run(Command::Stop, time.min(settings.command_timeout)).await?;
+    let output = host
+        .run(Command::Stop, time.min(settings.command_timeout))
+        .await?;
     let deadline = Instant::now() + time;
     loop {
         let left = pids(host).await?;
-        let open = matches!(timeout(PORT_TIMEOUT, TcpStream::connect((address, port))).await, Ok(Ok(_)));
+        let open = matches!(
+            timeout(PORT_TIMEOUT, TcpStream::connect((address, port))).await,
+            Ok(Ok(_))
+        );
         if left.is_empty() && !open {
             return Ok(());
         }
@@ -66,12 +74,18 @@ fn still_up(host: &Host<'_>, left: &[u32], open: bool, end: &End) -> StepError {
     let seconds = settings.stop_timeout.as_secs_f64();
     let ids: Vec<String> = left.iter().take(20).map(u32::to_string).collect();
     let what = match (left.is_empty(), open) {
-        (false, true) => format!("{} processes are left ({}), and port {port} is open", left.len(), ids.join(", ")),
+        (false, true) => format!(
+            "{} processes are left ({}), and port {port} is open",
+            left.len(),
+            ids.join(", ")
+        ),
         (false, false) => format!("{} processes are left ({})", left.len(), ids.join(", ")),
         (true, _) => format!("port {port} is open, though `processes` lists none of gatewayd's"),
     };
     StepError::transient(
-        format!("gatewayd on host {address} is not down {seconds} s after `stop` (which ended with {end}): {what}"),
+        format!(
+            "gatewayd on host {address} is not down {seconds} s after `stop` (which ended with {end}): {what}"
+        ),
         "Log in and end what is left, or mend the settings gatewayd.commands.stop and processes; it is tried again by itself.",
     )
 }

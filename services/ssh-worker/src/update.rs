@@ -31,7 +31,12 @@ pub(crate) async fn update(steps: &SshSteps, context: &StepContext) -> Step {
 
     // The parts share one time, so that all of them together fit into the step's.
     let deadline = Instant::now() + steps.gatewayd.update_timeout;
-    for command in [Command::Fetch, Command::Checkout, Command::Install, Command::Migrate] {
+    for command in [
+        Command::Fetch,
+        Command::Checkout,
+        Command::Install,
+        Command::Migrate,
+    ] {
         let time = deadline.saturating_duration_since(Instant::now());
         let output = host.run(command, time).await?;
         if output.end != End::Exit(0) {
@@ -63,17 +68,26 @@ pub(crate) async fn update(steps: &SshSteps, context: &StepContext) -> Step {
         .into());
     }
     host.session.close().await;
-    Ok(Next::Advance { facts, done: format!("release {asked} in place (version {version}), nothing runs") })
+    Ok(Next::Advance {
+        facts,
+        done: format!("release {asked} in place (version {version}), nothing runs"),
+    })
 }
 
 fn no_such_tag(output: &Output) -> bool {
-    let says_so = output.stderr.windows(GIT_NO_SUCH_TAG.len()).any(|part| part == GIT_NO_SUCH_TAG);
+    let says_so = output
+        .stderr
+        .windows(GIT_NO_SUCH_TAG.len())
+        .any(|part| part == GIT_NO_SUCH_TAG);
     output.end == End::Exit(NO_SUCH_TAG) || says_so
 }
 
 fn unknown(host: &Host<'_>, asked: &str) -> StepError {
     StepError::permanent(
-        format!("the git repository on host {} has no tag {asked}, also after fetching; gatewayd is stopped", host.session.address()),
+        format!(
+            "the git repository on host {} has no tag {asked}, also after fetching; gatewayd is stopped",
+            host.session.address()
+        ),
         "Write a release that exists to the column release, or push that tag to the repository from which the host fetches; then \
          retry.",
     )
@@ -82,28 +96,49 @@ fn unknown(host: &Host<'_>, asked: &str) -> StepError {
 async fn found(host: &Host<'_>) -> Result<Release, Halt> {
     let output = host.ask(Command::Release).await?;
     let release = parse::release(&output.stdout);
-    release.ok_or_else(|| host.strange(Command::Release, "printed no lines version=… and commit=…", &output).into())
+    release.ok_or_else(|| {
+        host.strange(
+            Command::Release,
+            "printed no lines version=… and commit=…",
+            &output,
+        )
+        .into()
+    })
 }
 
 /// Whether what is in place is what was asked for. Exit statuses of the commands do not say.
 fn verify(address: &str, asked: &str, found: &Release) -> Result<(), StepError> {
-    let Release { version, commit, tag_commit } = found;
+    let Release {
+        version,
+        commit,
+        tag_commit,
+    } = found;
     let as_commit = if commit.is_empty() { "no commit" } else { commit };
     if let Some(tag) = tag_commit.as_ref().filter(|tag| *tag != commit) {
         return Err(StepError::transient(
-            format!("release {asked} was asked for on host {address}: its commit is {tag}, but {as_commit} is in place (version {version})"),
+            format!(
+                "release {asked} was asked for on host {address}: its commit is {tag}, but {as_commit} is in place (version {version})"
+            ),
             "See why the checkout on the host does not follow (local changes, another repository); it is tried again by itself.",
         ));
     }
     if version == asked.strip_prefix('v').unwrap_or(asked) {
         return Ok(());
     }
-    let sentence = format!("release {asked} was asked for on host {address}, but version {version} is in place ({as_commit})");
+    let sentence = format!(
+        "release {asked} was asked for on host {address}, but version {version} is in place ({as_commit})"
+    );
     // Where the commit is the tag's, trying again cannot change the version.
     Err(if tag_commit.is_some() {
-        StepError::permanent(sentence, "That tag carries another version in its package.json: write a release whose tag fits; then retry.")
+        StepError::permanent(
+            sentence,
+            "That tag carries another version in its package.json: write a release whose tag fits; then retry.",
+        )
     } else {
-        StepError::transient(sentence, "See why the checkout on the host does not follow; it is tried again by itself.")
+        StepError::transient(
+            sentence,
+            "See why the checkout on the host does not follow; it is tried again by itself.",
+        )
     })
 }
 
@@ -112,7 +147,11 @@ mod tests {
     use super::*;
 
     fn release(version: &str, commit: &str, tag: Option<&str>) -> Release {
-        Release { version: version.into(), commit: commit.into(), tag_commit: tag.map(str::to_owned) }
+        Release {
+            version: version.into(),
+            commit: commit.into(),
+            tag_commit: tag.map(str::to_owned),
+        }
     }
 
     #[test]
@@ -127,8 +166,13 @@ mod tests {
         for part in ["v3.34.2", "3.33.0", "10.0.0.9"] {
             assert!(old.to_string().contains(part), "{old}");
         }
-        let other = judge(&release("3.34.2", "bb", Some("aa"))).unwrap_err().to_string();
+        let other = judge(&release("3.34.2", "bb", Some("aa")))
+            .unwrap_err()
+            .to_string();
         assert!(other.contains("its commit is aa, but bb is in place"), "{other}");
-        assert!(matches!(judge(&release("3.33.0", "aa", Some("aa"))), Err(StepError::Permanent(_))));
+        assert!(matches!(
+            judge(&release("3.33.0", "aa", Some("aa"))),
+            Err(StepError::Permanent(_))
+        ));
     }
 }

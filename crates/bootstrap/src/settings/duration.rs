@@ -41,7 +41,17 @@ mod tests {
         assert_eq!(parse("10m"), Some(Duration::from_secs(600)));
         assert_eq!(parse("2h"), Some(Duration::from_secs(7200)));
         assert_eq!(parse("1d"), Some(Duration::from_secs(86_400)));
-        for text in ["", "10", "s", "-1s", "1.5s", "10 s", "10min", "99999999999999999999s", "18446744073709551615h"] {
+        for text in [
+            "",
+            "10",
+            "s",
+            "-1s",
+            "1.5s",
+            "10 s",
+            "10min",
+            "99999999999999999999s",
+            "18446744073709551615h",
+        ] {
             assert_eq!(parse(text), None, "{text}");
         }
     }

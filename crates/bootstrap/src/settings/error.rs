@@ -15,7 +15,11 @@ pub struct ConfigError {
 impl ConfigError {
     /// An error of one setting, of which the origin is not known.
     pub fn of(key: &str, problem: impl Into<String>) -> ConfigError {
-        ConfigError { key: key.to_owned(), origin: String::new(), problem: problem.into() }
+        ConfigError {
+            key: key.to_owned(),
+            origin: String::new(),
+            problem: problem.into(),
+        }
     }
 
     pub(super) fn at(mut self, origin: impl Into<String>) -> ConfigError {

@@ -27,7 +27,10 @@ impl<'a> Known<'a> {
     pub(super) fn check_file(&self, values: &Dict) -> Result<(), ConfigError> {
         let mut named = BTreeMap::new();
         collect(values, "", &mut named);
-        match named.keys().find(|key| !self.is_setting(key) && !self.is_section(key)) {
+        match named
+            .keys()
+            .find(|key| !self.is_setting(key) && !self.is_section(key))
+        {
             None => Ok(()),
             Some(key) => {
                 let known = nearest(key, self.settings.keys().cloned());
@@ -54,7 +57,9 @@ impl<'a> Known<'a> {
 
     /// A section that was given something other than a table (or an empty one) is left to serde.
     fn is_section(&self, key: &str) -> bool {
-        self.settings.keys().any(|known| known.strip_prefix(key).is_some_and(|rest| rest.starts_with('.')))
+        self.settings
+            .keys()
+            .any(|known| known.strip_prefix(key).is_some_and(|rest| rest.starts_with('.')))
     }
 
     fn unknown(&self, key: &str, nearest: Option<String>) -> ConfigError {
@@ -68,11 +73,24 @@ impl<'a> Known<'a> {
             .filter_map(|known| known.strip_prefix(section)?.strip_prefix('.'))
             .collect();
         if !section.is_empty() && !here.is_empty() {
-            return ConfigError::of(key, format!("there is no such setting; [{section}] has {}", here.join(", ")));
+            return ConfigError::of(
+                key,
+                format!("there is no such setting; [{section}] has {}", here.join(", ")),
+            );
         }
-        let mut sections: Vec<&str> = self.settings.keys().filter_map(|known| known.split('.').next()).collect();
+        let mut sections: Vec<&str> = self
+            .settings
+            .keys()
+            .filter_map(|known| known.split('.').next())
+            .collect();
         sections.dedup();
-        ConfigError::of(key, format!("there is no such setting; the sections are {}", sections.join(", ")))
+        ConfigError::of(
+            key,
+            format!(
+                "there is no such setting; the sections are {}",
+                sections.join(", ")
+            ),
+        )
     }
 }
 
@@ -88,7 +106,9 @@ pub(super) fn insert(values: &mut Dict, key: &str, value: Value) {
             values.insert(key.to_owned(), value);
         }
         Some((section, rest)) => {
-            let entry = values.entry(section.to_owned()).or_insert_with(|| Value::from(Dict::new()));
+            let entry = values
+                .entry(section.to_owned())
+                .or_insert_with(|| Value::from(Dict::new()));
             if let Value::Dict(_, inner) = entry {
                 insert(inner, rest, value);
             }
@@ -99,7 +119,11 @@ pub(super) fn insert(values: &mut Dict, key: &str, value: Value) {
 /// Keys with a dot for each level; a table that is empty, or free, is a value itself.
 fn collect<'a>(values: &'a Dict, prefix: &str, found: &mut BTreeMap<String, &'a Value>) {
     for (name, value) in values {
-        let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+        let key = if prefix.is_empty() {
+            name.clone()
+        } else {
+            format!("{prefix}.{name}")
+        };
         match value {
             Value::Dict(_, inner) if !inner.is_empty() && !FREE.contains(&key.as_str()) => {
                 collect(inner, &key, found);

@@ -29,7 +29,9 @@ const SECRET: [&str; 3] = ["postgres.url", "redis.url", "secrets.keys"];
 /// # Errors
 /// A file that cannot be read, a key that is not a setting, a value of the wrong kind or out of its range.
 pub fn load(file: Option<&Path>) -> Result<Settings, ConfigError> {
-    let named = std::env::var_os(FILE_VARIABLE).filter(|name| !name.is_empty()).map(PathBuf::from);
+    let named = std::env::var_os(FILE_VARIABLE)
+        .filter(|name| !name.is_empty())
+        .map(PathBuf::from);
     let usual = || Some(PathBuf::from(USUAL_FILE)).filter(|path| path.exists());
     let file = file.map(Path::to_owned).or(named).or_else(usual);
     read(file.as_deref(), std::env::vars_os())
@@ -43,31 +45,54 @@ fn read(
     let defaults: Dict = Toml::from_str(DEFAULTS).map_err(|e| whole(e.message().to_owned(), "defaults"))?;
     let known = Known::new(&defaults);
 
-    let mut figment = Figment::from(Source { origin: "default".into(), values: defaults.clone() });
+    let mut figment = Figment::from(Source {
+        origin: "default".into(),
+        values: defaults.clone(),
+    });
     if let Some(path) = file {
         let origin = path.display().to_string();
         let text = std::fs::read_to_string(path)
             .map_err(|e| whole(format!("the configuration file cannot be read: {e}"), &origin))?;
         // The parser's own text quotes the line, which may hold a password: only its place and message are shown.
         let values: Dict = Toml::from_str(&text).map_err(|e| {
-            let before = e.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+            let before = e
+                .span()
+                .and_then(|span| text.get(..span.start))
+                .unwrap_or_default();
             let line = before.matches('\n').count() + 1;
-            whole(format!("line {line} is not TOML: {}", e.message().replace('\n', ", ")), &origin)
+            whole(
+                format!("line {line} is not TOML: {}", e.message().replace('\n', ", ")),
+                &origin,
+            )
         })?;
         known.check_file(&values).map_err(|e| e.at(&origin))?;
         figment = figment.merge(Source { origin, values });
     }
     let values = read_environment(&known, environment)?;
-    figment = figment.merge(Source { origin: ENVIRONMENT.into(), values });
+    figment = figment.merge(Source {
+        origin: ENVIRONMENT.into(),
+        values,
+    });
 
     let origin = |key: &str| {
-        let source = figment.find_metadata(key).map(|m| m.name.to_string()).unwrap_or_default();
-        if source == ENVIRONMENT { known::variable(key) } else { source }
+        let source = figment
+            .find_metadata(key)
+            .map(|m| m.name.to_string())
+            .unwrap_or_default();
+        if source == ENVIRONMENT {
+            known::variable(key)
+        } else {
+            source
+        }
     };
     let settings: Settings = figment.extract().map_err(|error| {
         let key = error.path.join(".");
         let problem = problem(&key, &error.kind);
-        ConfigError { origin: origin(&key), key, problem }
+        ConfigError {
+            origin: origin(&key),
+            key,
+            problem,
+        }
     })?;
     validate::check(&settings).map_err(|error| {
         let origin = origin(&error.key);
@@ -89,7 +114,9 @@ fn read_environment(
         }
         let (key, default) = known.of_variable(&name)?;
         let error = |problem: String| ConfigError::of(key, problem).at(name.as_str());
-        let text = value.into_string().map_err(|_| error("it is not valid UTF-8".into()))?;
+        let text = value
+            .into_string()
+            .map_err(|_| error("it is not valid UTF-8".into()))?;
         let value = match default {
             // Whatever a text looks like, it stays one: a namespace "{resque}", a password of digits.
             Value::String(..) => Value::from(text),
@@ -102,7 +129,11 @@ fn read_environment(
                 .ok_or_else(|| error(format!("expected a list as in [\"a\", \"b\"], found \"{text}\"")))?,
             _ => composite(&text)
                 .filter(|value| value.as_dict().is_some())
-                .ok_or_else(|| error(format!("expected a table as in {{ \"a\" = \"b\" }}, found \"{text}\"")))?,
+                .ok_or_else(|| {
+                    error(format!(
+                        "expected a table as in {{ \"a\" = \"b\" }}, found \"{text}\""
+                    ))
+                })?,
         };
         known::insert(&mut values, key, value);
     }

@@ -9,7 +9,9 @@ fn with(file: &str, environment: &[(&str, &str)]) -> Result<Settings, String> {
     let folder = tempfile::tempdir().unwrap();
     let path: PathBuf = folder.path().join("gatewayzen.toml");
     std::fs::write(&path, file).unwrap();
-    let variables = environment.iter().map(|(name, value)| (name.into(), value.into()));
+    let variables = environment
+        .iter()
+        .map(|(name, value)| (name.into(), value.into()));
     read(Some(&path), variables).map_err(|error| {
         let text = error.to_string();
         assert!(!text.contains('\n'), "one line: {text}");
@@ -32,7 +34,15 @@ fn the_defaults_alone_are_a_configuration_without_a_warning() {
 #[test]
 fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
     let file = "[worker]\nslots = 7\nlease = \"8s\"\n[ec2.releases]\n\"v1.2.3\" = \"ami-1\"\n";
-    let settings = with(file, &[("GATEWAYZEN_WORKER__SLOTS", "9"), ("HOME", "/"), ("GATEWAYZEN_CONFIG", "x")]).unwrap();
+    let settings = with(
+        file,
+        &[
+            ("GATEWAYZEN_WORKER__SLOTS", "9"),
+            ("HOME", "/"),
+            ("GATEWAYZEN_CONFIG", "x"),
+        ],
+    )
+    .unwrap();
     assert_eq!(settings.worker.slots, 9);
     assert_eq!(settings.worker.lease, Duration::from_secs(8));
     assert_eq!(settings.worker.max_attempts, 8);
@@ -44,7 +54,10 @@ fn lists_tables_and_texts_come_from_the_environment() {
     let settings = with(
         "",
         &[
-            ("GATEWAYZEN_WORKER__QUEUES", r#"["startGatewayd", "stopGatewayd"]"#),
+            (
+                "GATEWAYZEN_WORKER__QUEUES",
+                r#"["startGatewayd", "stopGatewayd"]"#,
+            ),
             ("GATEWAYZEN_EC2__RELEASES", r#"{ "v1.2.3" = "ami-1" }"#),
             ("GATEWAYZEN_REDIS__NAMESPACE", "{resque}"),
             ("GATEWAYZEN_EC2__SUBNET", "123"),
@@ -72,7 +85,9 @@ fn an_unknown_key_is_refused_by_name_with_what_was_meant() {
         "postgres.password (FILE): there is no such setting; [postgres] has acquire_timeout, max_connections, url"
     );
     assert!(refused("[mysql]\nurl = \"x\"", &[]).contains("the sections are deadlines, dispatcher, ec2,"));
-    assert!(refused("[ec2.release]\nv1 = \"ami-1\"", &[]).starts_with("ec2.release.v1 (FILE): there is no such"));
+    assert!(
+        refused("[ec2.release]\nv1 = \"ami-1\"", &[]).starts_with("ec2.release.v1 (FILE): there is no such")
+    );
     assert_eq!(
         refused("", &[("GATEWAYZEN_POSTGRES_URL", "postgres://x:hunter2@y/z")]),
         "postgres_url (GATEWAYZEN_POSTGRES_URL): there is no such setting; did you mean GATEWAYZEN_POSTGRES__URL?"
@@ -86,11 +101,26 @@ fn a_value_of_the_wrong_kind_is_refused_with_its_key_and_its_origin() {
             "[worker]\nslots = \"many\"",
             "worker.slots (FILE): expected a whole number, not below 0, found the text \"many\"",
         ),
-        ("[worker]\nslots = -1", "worker.slots (FILE): expected a whole number, not below 0, found the number -1"),
-        ("[ssh]\nport = 70000", "ssh.port (FILE): expected a whole number from 0 to 65535, found the number 70000"),
-        ("[ssh]\nuser = 7", "ssh.user (FILE): expected a text in quotes, found the number 7"),
-        ("worker = 5", "worker (FILE): expected a section of settings, found the number 5"),
-        ("[hosts]\nconnect_via = \"vpn\"", "hosts.connect_via (FILE): expected \"private\" or \"public\", found \"vpn\""),
+        (
+            "[worker]\nslots = -1",
+            "worker.slots (FILE): expected a whole number, not below 0, found the number -1",
+        ),
+        (
+            "[ssh]\nport = 70000",
+            "ssh.port (FILE): expected a whole number from 0 to 65535, found the number 70000",
+        ),
+        (
+            "[ssh]\nuser = 7",
+            "ssh.user (FILE): expected a text in quotes, found the number 7",
+        ),
+        (
+            "worker = 5",
+            "worker (FILE): expected a section of settings, found the number 5",
+        ),
+        (
+            "[hosts]\nconnect_via = \"vpn\"",
+            "hosts.connect_via (FILE): expected \"private\" or \"public\", found \"vpn\"",
+        ),
         (
             "[worker]\nlease = \"10 minutes\"",
             "worker.lease (FILE): \"10 minutes\" is not a duration; write a whole number and its unit \
@@ -107,28 +137,73 @@ fn a_value_of_the_wrong_kind_is_refused_with_its_key_and_its_origin() {
         refused("", &[("GATEWAYZEN_WORKER__QUEUES", "startGatewayd")]),
         "worker.queues (GATEWAYZEN_WORKER__QUEUES): expected a list as in [\"a\", \"b\"], found \"startGatewayd\""
     );
-    assert!(refused("", &[("GATEWAYZEN_WORKER__LEASE", "soon")]).starts_with("worker.lease (GATEWAYZEN_WORKER__LEASE): \"soon\""));
+    assert!(
+        refused("", &[("GATEWAYZEN_WORKER__LEASE", "soon")])
+            .starts_with("worker.lease (GATEWAYZEN_WORKER__LEASE): \"soon\"")
+    );
 }
 
 #[test]
 fn impossible_values_and_pairs_are_refused() {
     for (file, expected) in [
-        ("[worker]\nslots = 0", "worker.slots (FILE): must be at least 1, is 0"),
-        ("[worker]\nlease = \"10ms\"", "worker.lease (FILE): must be at least 500ms"),
-        ("[worker]\nbackoff_longest = \"1s\"", "worker.backoff_longest (FILE): must not be shorter than worker.backoff_first, which is 2s"),
-        ("[worker]\nqueues = [\"startGateway\"]", "worker.queues (FILE): there is no queue \"startGateway\"; the queues are"),
+        (
+            "[worker]\nslots = 0",
+            "worker.slots (FILE): must be at least 1, is 0",
+        ),
+        (
+            "[worker]\nlease = \"10ms\"",
+            "worker.lease (FILE): must be at least 500ms",
+        ),
+        (
+            "[worker]\nbackoff_longest = \"1s\"",
+            "worker.backoff_longest (FILE): must not be shorter than worker.backoff_first, which is 2s",
+        ),
+        (
+            "[worker]\nqueues = [\"startGateway\"]",
+            "worker.queues (FILE): there is no queue \"startGateway\"; the queues are",
+        ),
         ("[ssh]\nuser = \"\"", "ssh.user (FILE): must not be empty"),
-        ("[dispatcher]\nperiod = \"0s\"", "dispatcher.period (FILE): must be longer than 0"),
-        ("[deadlines]\nkey = \"0s\"", "deadlines.key (FILE): must be longer than 0"),
-        ("[ec2]\nami = \"golden\"", "ec2.ami (FILE): \"golden\" is no AMI's id"),
-        ("[health]\nlisten = \"8080\"", "health.listen (FILE): must be an address and a port"),
-        ("[telemetry]\nlog = \"a=loud\"", "telemetry.log (FILE): \"a=loud\" is no log filter"),
-        ("[telemetry]\notlp_endpoint = \"localhost:4318\"", "telemetry.otlp_endpoint (FILE): must be the base URL"),
-        ("[secrets]\nkeys = \"a:b\"\nkey_file = \"c\"", "secrets.keys (FILE): secrets.key_file is set as well"),
-        ("[redis]\nnamespace = \"a b\"", "redis.namespace (FILE): must not be empty or hold blanks"),
+        (
+            "[dispatcher]\nperiod = \"0s\"",
+            "dispatcher.period (FILE): must be longer than 0",
+        ),
+        (
+            "[deadlines]\nkey = \"0s\"",
+            "deadlines.key (FILE): must be longer than 0",
+        ),
+        (
+            "[ec2]\nami = \"golden\"",
+            "ec2.ami (FILE): \"golden\" is no AMI's id",
+        ),
+        (
+            "[health]\nlisten = \"8080\"",
+            "health.listen (FILE): must be an address and a port",
+        ),
+        (
+            "[telemetry]\nlog = \"a=loud\"",
+            "telemetry.log (FILE): \"a=loud\" is no log filter",
+        ),
+        (
+            "[telemetry]\notlp_endpoint = \"localhost:4318\"",
+            "telemetry.otlp_endpoint (FILE): must be the base URL",
+        ),
+        (
+            "[secrets]\nkeys = \"a:b\"\nkey_file = \"c\"",
+            "secrets.keys (FILE): secrets.key_file is set as well",
+        ),
+        (
+            "[redis]\nnamespace = \"a b\"",
+            "redis.namespace (FILE): must not be empty or hold blanks",
+        ),
         ("[redis]\nurl = \"http://:hunter2@x\"", "redis.url (FILE): "),
-        ("[postgres]\nurl = \"mysql://x:hunter2@y/z\"", "postgres.url (FILE): it does not begin with postgres://"),
-        ("[postgres]\nurl = \"postgres://x:hunter2@y:z/\"", "postgres.url (FILE): it cannot be read"),
+        (
+            "[postgres]\nurl = \"mysql://x:hunter2@y/z\"",
+            "postgres.url (FILE): it does not begin with postgres://",
+        ),
+        (
+            "[postgres]\nurl = \"postgres://x:hunter2@y:z/\"",
+            "postgres.url (FILE): it cannot be read",
+        ),
     ] {
         let text = refused(file, &[]);
         assert!(text.starts_with(expected), "{text}");
@@ -146,23 +221,39 @@ fn a_queue_of_another_service_is_refused() {
         "worker.queues: wallet-worker does not take \"startGatewayd\"; it takes setColdWallet"
     );
     let settings = with("", &[]).unwrap();
-    assert_eq!(settings.queues("instance-worker").unwrap(), ["initializeEc2Instance", "terminateEc2Instance"]);
+    assert_eq!(
+        settings.queues("instance-worker").unwrap(),
+        ["initializeEc2Instance", "terminateEc2Instance"]
+    );
 }
 
 #[test]
 fn dangerous_pairs_are_warned_of() {
     let settings = with("[worker]\nlease = \"2s\"\nstep_timeout = \"20m\"", &[]).unwrap();
     let warnings = settings.warnings().join("\n");
-    for expected in ["worker.lease is 2s", "postgres.acquire_timeout (5s) is not shorter", "deadlines.key (900s) is shorter"] {
+    for expected in [
+        "worker.lease is 2s",
+        "postgres.acquire_timeout (5s) is not shorter",
+        "deadlines.key (900s) is shorter",
+    ] {
         assert!(warnings.contains(expected), "{warnings}");
     }
 }
 
 #[test]
 fn a_file_that_is_not_there_or_not_toml_is_named() {
-    let text = read(Some(Path::new("/nowhere/gatewayzen.toml")), []).map(drop).unwrap_err().to_string();
-    assert_eq!(text, "/nowhere/gatewayzen.toml: the configuration file cannot be read: No such file or directory (os error 2)");
-    let text = refused("[postgres]\nmax_connections = 5\nurl = \"postgres://x:hunter2@y\n", &[]);
+    let text = read(Some(Path::new("/nowhere/gatewayzen.toml")), [])
+        .map(drop)
+        .unwrap_err()
+        .to_string();
+    assert_eq!(
+        text,
+        "/nowhere/gatewayzen.toml: the configuration file cannot be read: No such file or directory (os error 2)"
+    );
+    let text = refused(
+        "[postgres]\nmax_connections = 5\nurl = \"postgres://x:hunter2@y\n",
+        &[],
+    );
     assert!(text.starts_with("FILE: line 3 is not TOML: "), "{text}");
     assert!(!text.contains("hunter2"), "{text}");
 }
@@ -174,7 +265,11 @@ fn no_message_and_no_debug_output_shows_a_secret() {
     let shown = format!("{settings:?}");
     assert!(!shown.contains("hunter2"), "{shown}");
     assert!(settings.postgres.url.expose_secret().contains("hunter2"));
-    for file in ["[secrets]\nkeys = 5551234", "[secrets]\nkeys = [\"5551234\"]", "[postgres]\nurl = 5551234"] {
+    for file in [
+        "[secrets]\nkeys = 5551234",
+        "[secrets]\nkeys = [\"5551234\"]",
+        "[postgres]\nurl = 5551234",
+    ] {
         let text = refused(file, &[]);
         assert!(!text.contains("5551234"), "{text}");
     }

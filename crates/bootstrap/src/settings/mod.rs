@@ -168,7 +168,10 @@ impl Deadlines {
 
     /// All of them.
     pub fn all(&self) -> BTreeMap<State, Duration> {
-        State::ALL.into_iter().filter_map(|state| Some((state, self.of(state)?))).collect()
+        State::ALL
+            .into_iter()
+            .filter_map(|state| Some((state, self.of(state)?)))
+            .collect()
     }
 }
 

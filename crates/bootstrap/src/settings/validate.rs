@@ -13,7 +13,11 @@ use super::{Deadlines, Settings};
 type Check = Result<(), ConfigError>;
 
 fn check_that(holds: bool, key: &str, problem: impl FnOnce() -> String) -> Check {
-    if holds { Ok(()) } else { Err(ConfigError::of(key, problem())) }
+    if holds {
+        Ok(())
+    } else {
+        Err(ConfigError::of(key, problem()))
+    }
 }
 
 /// Refuses what cannot work.
@@ -28,27 +32,37 @@ pub(super) fn check(settings: &Settings) -> Check {
 fn check_stores(settings: &Settings) -> Check {
     let url = settings.postgres.url.expose_secret();
     let example = "it looks like postgres://user:password@host:5432/database";
-    check_that(url.starts_with("postgres://") || url.starts_with("postgresql://"), "postgres.url", || {
-        format!("it does not begin with postgres://; {example}")
-    })?;
+    check_that(
+        url.starts_with("postgres://") || url.starts_with("postgresql://"),
+        "postgres.url",
+        || format!("it does not begin with postgres://; {example}"),
+    )?;
     // The error names what is wrong with the URL and quotes nothing of it.
     sqlx::postgres::PgConnectOptions::from_str(url)
         .map_err(|_| ConfigError::of("postgres.url", format!("it cannot be read; {example}")))?;
-    check_that(settings.postgres.max_connections > 0, "postgres.max_connections", || "must be at least 1".into())?;
+    check_that(
+        settings.postgres.max_connections > 0,
+        "postgres.max_connections",
+        || "must be at least 1".into(),
+    )?;
 
     let redis = settings.resque();
     let namespace = &redis.namespace;
-    check_that(!namespace.is_empty() && !namespace.contains(char::is_whitespace), "redis.namespace", || {
-        format!("must not be empty or hold blanks, is \"{namespace}\"; the usual one is \"resque\"")
-    })?;
+    check_that(
+        !namespace.is_empty() && !namespace.contains(char::is_whitespace),
+        "redis.namespace",
+        || format!("must not be empty or hold blanks, is \"{namespace}\"; the usual one is \"resque\""),
+    )?;
     resque::Queue::connect_lazy(&redis)
         .map(drop)
         .map_err(|error| ConfigError::of("redis.url", error.to_string()))?;
 
     let secrets = &settings.secrets;
-    check_that(secrets.key_file.is_empty() || secrets.keys.expose_secret().is_empty(), "secrets.keys", || {
-        "secrets.key_file is set as well; set one of the two".into()
-    })
+    check_that(
+        secrets.key_file.is_empty() || secrets.keys.expose_secret().is_empty(),
+        "secrets.keys",
+        || "secrets.key_file is set as well; set one of the two".into(),
+    )
 }
 
 fn check_numbers(settings: &Settings) -> Check {
@@ -62,13 +76,21 @@ fn check_numbers(settings: &Settings) -> Check {
         ("gatewayd.https_port", settings.gatewayd.https_port.into(), 1),
     ];
     for (key, value, least) in at_least {
-        check_that(value >= least, key, || format!("must be at least {least}, is {value}"))?;
+        check_that(value >= least, key, || {
+            format!("must be at least {least}, is {value}")
+        })?;
     }
     Ok(())
 }
 
 fn check_durations(settings: &Settings) -> Check {
-    let Settings { worker, ec2, ssh, gatewayd, .. } = settings;
+    let Settings {
+        worker,
+        ec2,
+        ssh,
+        gatewayd,
+        ..
+    } = settings;
     let not_zero = [
         ("postgres.acquire_timeout", settings.postgres.acquire_timeout),
         ("worker.look_again", worker.look_again),
@@ -90,19 +112,28 @@ fn check_durations(settings: &Settings) -> Check {
         check_that(!value.is_zero(), key, || "must be longer than 0".into())?;
     }
     for (state, deadline) in deadlines(&settings.deadlines) {
-        check_that(!deadline.is_zero(), &format!("deadlines.{state}"), || "must be longer than 0".into())?;
+        check_that(!deadline.is_zero(), &format!("deadlines.{state}"), || {
+            "must be longer than 0".into()
+        })?;
     }
     // Renewals come a few times in a lease, each a round trip to Postgres.
     let least = Duration::from_millis(500);
     check_that(worker.lease >= least, "worker.lease", || {
-        format!("must be at least {least:?}, is {:?}: a lease is renewed over the network while a step runs", worker.lease)
-    })?;
-    check_that(worker.backoff_longest >= worker.backoff_first, "worker.backoff_longest", || {
         format!(
-            "must not be shorter than worker.backoff_first, which is {:?}; is {:?}",
-            worker.backoff_first, worker.backoff_longest
+            "must be at least {least:?}, is {:?}: a lease is renewed over the network while a step runs",
+            worker.lease
         )
-    })
+    })?;
+    check_that(
+        worker.backoff_longest >= worker.backoff_first,
+        "worker.backoff_longest",
+        || {
+            format!(
+                "must not be shorter than worker.backoff_first, which is {:?}; is {:?}",
+                worker.backoff_first, worker.backoff_longest
+            )
+        },
+    )
 }
 
 fn check_texts(settings: &Settings) -> Check {
@@ -120,14 +151,21 @@ fn check_texts(settings: &Settings) -> Check {
         "must not hold a colon: Basic auth ends the user's name there".into()
     })?;
     let ec2 = &settings.ec2;
-    let images = [("ec2.ami", &ec2.ami)].into_iter().filter(|(_, ami)| !ami.is_empty());
+    let images = [("ec2.ami", &ec2.ami)]
+        .into_iter()
+        .filter(|(_, ami)| !ami.is_empty());
     let images = images.chain(ec2.allowed_amis.iter().map(|ami| ("ec2.allowed_amis", ami)));
     for (key, ami) in images.chain(ec2.releases.values().map(|ami| ("ec2.releases", ami))) {
-        check_that(ami.starts_with("ami-"), key, || format!("\"{ami}\" is no AMI's id; one begins with ami-"))?;
+        check_that(ami.starts_with("ami-"), key, || {
+            format!("\"{ami}\" is no AMI's id; one begins with ami-")
+        })?;
     }
     for queue in &settings.worker.queues {
         check_that(Step::from_queue(queue).is_some(), "worker.queues", || {
-            format!("there is no queue \"{queue}\"; the queues are {}", Step::ALL.map(Step::queue).join(", "))
+            format!(
+                "there is no queue \"{queue}\"; the queues are {}",
+                Step::ALL.map(Step::queue).join(", ")
+            )
         })?;
     }
     Ok(())
@@ -138,7 +176,9 @@ fn check_telemetry(settings: &Settings) -> Check {
     tracing_subscriber::EnvFilter::try_new(log).map_err(|error| {
         ConfigError::of(
             "telemetry.log",
-            format!("\"{log}\" is no log filter ({error}); it looks like \"info\" or \"info,ssh_worker=debug\""),
+            format!(
+                "\"{log}\" is no log filter ({error}); it looks like \"info\" or \"info,ssh_worker=debug\""
+            ),
         )
     })?;
     let endpoint = &settings.telemetry.otlp_endpoint;
@@ -150,9 +190,11 @@ fn check_telemetry(settings: &Settings) -> Check {
             .into()
     })?;
     let listen = &settings.health.listen;
-    check_that(listen.is_empty() || listen.parse::<SocketAddr>().is_ok(), "health.listen", || {
-        format!("must be an address and a port, as in 127.0.0.1:8080 or [::]:8080, is \"{listen}\"")
-    })
+    check_that(
+        listen.is_empty() || listen.parse::<SocketAddr>().is_ok(),
+        "health.listen",
+        || format!("must be an address and a port, as in 127.0.0.1:8080 or [::]:8080, is \"{listen}\""),
+    )
 }
 
 fn deadlines(deadlines: &Deadlines) -> impl Iterator<Item = (State, Duration)> {
@@ -193,7 +235,10 @@ impl Settings {
         };
         warn(
             worker.lease < Duration::from_secs(5),
-            format!("worker.lease is {:?}: a pause that long hands a running step's row to another worker", worker.lease),
+            format!(
+                "worker.lease is {:?}: a pause that long hands a running step's row to another worker",
+                worker.lease
+            ),
         );
         warn(
             self.postgres.acquire_timeout >= worker.lease,

@@ -25,11 +25,22 @@ where
     Ok(match settings.log_format {
         LogFormat::Text => {
             let colours = std::io::stderr().is_terminal();
-            lines.with_ansi(colours).with_timer(TimeAndService(service)).with_filter(filter).boxed()
+            lines
+                .with_ansi(colours)
+                .with_timer(TimeAndService(service))
+                .with_filter(filter)
+                .boxed()
         }
         LogFormat::Json => {
-            let format = JsonLines { service, format: Format::default().json().flatten_event(true) };
-            lines.fmt_fields(JsonFields::new()).event_format(format).with_filter(filter).boxed()
+            let format = JsonLines {
+                service,
+                format: Format::default().json().flatten_event(true),
+            };
+            lines
+                .fmt_fields(JsonFields::new())
+                .event_format(format)
+                .with_filter(filter)
+                .boxed()
         }
     })
 }
@@ -56,7 +67,12 @@ where
     N: for<'a> FormatFields<'a> + 'static,
     Format<Json>: FormatEvent<S, N>,
 {
-    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
         let mut line = String::new();
         self.format.format_event(context, Writer::new(&mut line), event)?;
         let rest = line.strip_prefix('{').ok_or(fmt::Error)?;
@@ -100,13 +116,17 @@ pub(super) mod tests {
     #[test]
     fn a_json_line_is_one_object_with_the_service_and_the_span() {
         let lines = Lines::default();
-        let format = JsonLines { service: "dispatcher", format: Format::default().json().flatten_event(true) };
+        let format = JsonLines {
+            service: "dispatcher",
+            format: Format::default().json().flatten_event(true),
+        };
         let layer = tracing_subscriber::fmt::layer()
             .with_writer(lines.writer())
             .fmt_fields(JsonFields::new())
             .event_format(format);
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
-            tracing::info_span!("step", gatewayd = 42).in_scope(|| tracing::warn!(attempt = 3, "it \"hangs\""));
+            tracing::info_span!("step", gatewayd = 42)
+                .in_scope(|| tracing::warn!(attempt = 3, "it \"hangs\""));
         });
         let text = lines.text();
         assert_eq!(text.lines().count(), 1);

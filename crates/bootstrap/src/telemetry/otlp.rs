@@ -20,7 +20,11 @@ const EXPORT_LIMIT: Duration = Duration::from_secs(5);
 const DELAY: Duration = Duration::from_secs(1);
 
 /// Batches spans and sends them to the collector at `endpoint`, its base URL.
-pub(super) fn provider(service: &'static str, endpoint: &str, runtime: &Handle) -> Result<SdkTracerProvider, String> {
+pub(super) fn provider(
+    service: &'static str,
+    endpoint: &str,
+    runtime: &Handle,
+) -> Result<SdkTracerProvider, String> {
     let endpoint = endpoint.trim_end_matches('/');
     let client = Client::new(endpoint, runtime);
     let exporter = SpanExporter::builder()
@@ -122,7 +126,9 @@ mod tests {
     use super::*;
 
     async fn send(client: &Client) {
-        let request = Request::post(format!("{}/v1/traces", client.endpoint)).body(Bytes::new()).unwrap();
+        let request = Request::post(format!("{}/v1/traces", client.endpoint))
+            .body(Bytes::new())
+            .unwrap();
         // Its outcome is what the log says.
         let _ = client.send_bytes(request).await;
     }
@@ -132,7 +138,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move {
-            for status in ["200 OK", "503 Busy", "503 Busy", "503 Busy", "200 OK", "200 OK", "503 Busy"] {
+            for status in [
+                "200 OK", "503 Busy", "503 Busy", "503 Busy", "200 OK", "200 OK", "503 Busy",
+            ] {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let mut request = [0; 1024];
                 assert!(stream.read(&mut request).await.unwrap() > 0);
@@ -141,7 +149,9 @@ mod tests {
             }
         });
         let lines = Lines::default();
-        let layer = tracing_subscriber::fmt::layer().with_writer(lines.writer()).with_ansi(false);
+        let layer = tracing_subscriber::fmt::layer()
+            .with_writer(lines.writer())
+            .with_ansi(false);
         let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(layer));
         let client = Client::new(&endpoint, &Handle::current());
         for _ in 0..7 {
@@ -152,8 +162,14 @@ mod tests {
         let text = lines.text();
         let seen: Vec<&str> = text.lines().filter(|line| line.contains("traces")).collect();
         assert_eq!(seen.len(), 4, "{text}");
-        assert!(seen[0].contains("cannot be sent to") && seen[0].contains("it answered 503"), "{text}");
-        assert!(seen[1].contains("are sent to") && seen[1].contains("again"), "{text}");
+        assert!(
+            seen[0].contains("cannot be sent to") && seen[0].contains("it answered 503"),
+            "{text}"
+        );
+        assert!(
+            seen[1].contains("are sent to") && seen[1].contains("again"),
+            "{text}"
+        );
         assert!(seen[2].contains("it answered 503"), "{text}");
         assert!(seen[3].contains("Connection refused"), "{text}");
     }

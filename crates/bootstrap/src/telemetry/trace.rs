@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::time::SystemTime;
 
 use opentelemetry::trace::{
-    Span as _, SpanBuilder, SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState, Tracer,
-    TracerProvider as _,
+    Span as _, SpanBuilder, SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState,
+    Tracer, TracerProvider as _,
 };
 use opentelemetry::{Context, KeyValue, global};
 use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator, SdkTracerProvider};
@@ -58,7 +58,13 @@ pub fn export_root(
     start: impl Into<SystemTime>,
     attributes: &[(&'static str, String)],
 ) {
-    export_root_to(&global::tracer(SCOPE), traceparent, name.into(), start.into(), attributes);
+    export_root_to(
+        &global::tracer(SCOPE),
+        traceparent,
+        name.into(),
+        start.into(),
+        attributes,
+    );
 }
 
 fn export_root_to(
@@ -68,9 +74,15 @@ fn export_root_to(
     start: SystemTime,
     attributes: &[(&'static str, String)],
 ) {
-    let Some(root) = parse(traceparent).filter(SpanContext::is_sampled) else { return };
-    let attributes = attributes.iter().map(|(key, value)| KeyValue::new(*key, value.clone()));
-    let span = SpanBuilder::from_name(name).with_start_time(start).with_attributes(attributes);
+    let Some(root) = parse(traceparent).filter(SpanContext::is_sampled) else {
+        return;
+    };
+    let attributes = attributes
+        .iter()
+        .map(|(key, value)| KeyValue::new(*key, value.clone()));
+    let span = SpanBuilder::from_name(name)
+        .with_start_time(start)
+        .with_attributes(attributes);
     GIVEN.set(Some((root.trace_id(), root.span_id())));
     let mut span = tracer.build_with_context(span, &Context::new());
     GIVEN.set(None);
@@ -89,11 +101,15 @@ pub(super) struct Ids;
 
 impl IdGenerator for Ids {
     fn new_trace_id(&self) -> TraceId {
-        GIVEN.get().map_or_else(|| RandomIdGenerator::default().new_trace_id(), |given| given.0)
+        GIVEN
+            .get()
+            .map_or_else(|| RandomIdGenerator::default().new_trace_id(), |given| given.0)
     }
 
     fn new_span_id(&self) -> SpanId {
-        GIVEN.get().map_or_else(|| RandomIdGenerator::default().new_span_id(), |given| given.1)
+        GIVEN
+            .get()
+            .map_or_else(|| RandomIdGenerator::default().new_span_id(), |given| given.1)
     }
 }
 
@@ -101,7 +117,8 @@ impl IdGenerator for Ids {
 fn parse(traceparent: &str) -> Option<SpanContext> {
     let mut parts = traceparent.split('-');
     let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    if version != "00" || trace.len() != 32 || span.len() != 16 || flags.len() != 2 || parts.next().is_some() {
+    if version != "00" || trace.len() != 32 || span.len() != 16 || flags.len() != 2 || parts.next().is_some()
+    {
         return None;
     }
     let context = SpanContext::new(

@@ -46,7 +46,9 @@ async fn collector() -> (String, mpsc::UnboundedReceiver<Seen>) {
                     Ok::<_, Infallible>(http::Response::new(Full::new(Bytes::new())))
                 }
             });
-            tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+            tokio::spawn(
+                hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service),
+            );
         }
     });
     (endpoint, seen)
@@ -55,8 +57,13 @@ async fn collector() -> (String, mpsc::UnboundedReceiver<Seen>) {
 fn spans(request: &ExportTraceServiceRequest, sender: &mpsc::UnboundedSender<Seen>) {
     for resource in &request.resource_spans {
         let attributes = &resource.resource.as_ref().unwrap().attributes;
-        let name = attributes.iter().find(|attribute| attribute.key == "service.name").unwrap();
-        let Some(Value::StringValue(service)) = name.value.clone().unwrap().value else { panic!("not a text") };
+        let name = attributes
+            .iter()
+            .find(|attribute| attribute.key == "service.name")
+            .unwrap();
+        let Some(Value::StringValue(service)) = name.value.clone().unwrap().value else {
+            panic!("not a text")
+        };
         for span in resource.scope_spans.iter().flat_map(|scope| &scope.spans) {
             let seen = Seen {
                 service: service.clone(),
@@ -65,7 +72,11 @@ fn spans(request: &ExportTraceServiceRequest, sender: &mpsc::UnboundedSender<See
                 id: hex(&span.span_id),
                 parent: hex(&span.parent_span_id),
                 start: span.start_time_unix_nano,
-                attributes: span.attributes.iter().map(|attribute| attribute.key.clone()).collect(),
+                attributes: span
+                    .attributes
+                    .iter()
+                    .map(|attribute| attribute.key.clone())
+                    .collect(),
             };
             sender.send(seen).unwrap();
         }
@@ -92,7 +103,13 @@ async fn two_services_and_the_sql_write_are_one_connected_trace() {
     let mut handed_on = None;
     service("dispatcher", &endpoint, |provider| {
         let attributes = [("gatewayd.name", "acme".to_owned())];
-        export_root_to(&provider.tracer(SCOPE), WALK, "walk to live".into(), written, &attributes);
+        export_root_to(
+            &provider.tracer(SCOPE),
+            WALK,
+            "walk to live".into(),
+            written,
+            &attributes,
+        );
         let span = tracing::info_span!("dispatch", gatewayd = 42);
         set_parent(&span, WALK);
         span.in_scope(|| handed_on = traceparent_of(&Span::current()));
@@ -108,7 +125,12 @@ async fn two_services_and_the_sql_write_are_one_connected_trace() {
 
     let mut spans = Vec::new();
     while spans.len() < 4 {
-        spans.push(tokio::time::timeout(Duration::from_secs(10), seen.recv()).await.unwrap().unwrap());
+        spans.push(
+            tokio::time::timeout(Duration::from_secs(10), seen.recv())
+                .await
+                .unwrap()
+                .unwrap(),
+        );
     }
     let span = |name: &str| spans.iter().find(|span| span.name == name).unwrap();
     let (root, dispatch) = (span("walk to live"), span("dispatch"));
@@ -117,14 +139,20 @@ async fn two_services_and_the_sql_write_are_one_connected_trace() {
         assert_eq!(span.trace, "0af7651916cd43dd8448eb211c80319c", "{span:?}");
     }
     assert_eq!((root.id.as_str(), root.parent.as_str()), ("b7ad6b7169203331", ""));
-    assert_eq!(u128::from(root.start), written.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos());
+    assert_eq!(
+        u128::from(root.start),
+        written.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos()
+    );
     assert_eq!(root.attributes, ["gatewayd.name"]);
     assert_eq!(dispatch.parent, root.id);
     assert_eq!(handed_on, format!("00-{}-{}-01", dispatch.trace, dispatch.id));
     assert_eq!(step.parent, dispatch.id);
     assert_eq!(connect.parent, step.id);
     assert_ne!(connect.id, step.id);
-    assert_eq!((dispatch.service.as_str(), step.service.as_str()), ("dispatcher", "ssh-worker"));
+    assert_eq!(
+        (dispatch.service.as_str(), step.service.as_str()),
+        ("dispatcher", "ssh-worker")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -132,8 +160,20 @@ async fn a_walk_that_is_not_sampled_is_not_exported() {
     let (endpoint, mut seen) = collector().await;
     service("dispatcher", &endpoint, |provider| {
         let unsampled = WALK.replace("-01", "-00");
-        export_root_to(&provider.tracer(SCOPE), &unsampled, "walk".into(), SystemTime::now(), &[]);
-        export_root_to(&provider.tracer(SCOPE), "nonsense", "walk".into(), SystemTime::now(), &[]);
+        export_root_to(
+            &provider.tracer(SCOPE),
+            &unsampled,
+            "walk".into(),
+            SystemTime::now(),
+            &[],
+        );
+        export_root_to(
+            &provider.tracer(SCOPE),
+            "nonsense",
+            "walk".into(),
+            SystemTime::now(),
+            &[],
+        );
         let span = tracing::info_span!("dispatch");
         set_parent(&span, &unsampled);
         span.in_scope(|| ());

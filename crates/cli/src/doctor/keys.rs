@@ -53,7 +53,7 @@ pub(super) fn ssh_key(checks: &mut Checks, connections: &Connections) {
     match russh::keys::load_secret_key(file, None) {
         Ok(key) => {
             let fingerprint = key.public_key().fingerprint(russh::keys::HashAlg::Sha256);
-            checks.ok("SSH key", format!("{file}: {fingerprint}; EC2's key pair of ec2.key_name must show the same"));
+            checks.ok("SSH key", format!("{file}: {fingerprint} (as `ssh-keygen -l` shows it)"));
         }
         Err(error) => checks.add(
             Status::Fail,

@@ -8,7 +8,7 @@ use gatewayzen_core::{Repository, Step};
 use super::{Checks, Status};
 use crate::connect::Connections;
 use crate::text::{count, duration};
-use crate::why::{patience, process};
+use crate::why::{patience, patience_with_dispatcher, process};
 
 /// Clocks that are further apart than this, in seconds, are worth a warning.
 const CLOCKS_APART: f64 = 2.0;
@@ -35,6 +35,7 @@ pub(super) async fn postgres(checks: &mut Checks, connections: &Connections) {
         }
     }
     rights(checks, &repository).await;
+    dispatcher(checks, &repository, connections.settings.dispatcher.period).await;
     match repository.unsafe_durability().await {
         Ok(off) if off.is_empty() => checks.ok("durability", "fsync and synchronous_commit are on"),
         Ok(off) => checks.add(
@@ -78,6 +79,26 @@ async fn rights(checks: &mut Checks, repository: &Repository) {
             format!("this login cannot read the table gatewayds: {error}"),
             "Log in with the role gatewayzen_operator, or grant it to this login.",
         ),
+    }
+}
+
+/// Nothing registers a dispatcher: rows that nobody looks at show that none runs.
+async fn dispatcher(checks: &mut Checks, repository: &Repository, period: Duration) {
+    let what = "dispatcher";
+    match repository.overdue().await {
+        Ok(Some(overdue)) if overdue > patience_with_dispatcher(period) => checks.add(
+            Status::Fail,
+            what,
+            format!(
+                "a row has been due for {} and was not looked at: none seems to run",
+                duration(overdue)
+            ),
+            "Start the service dispatcher, or see in its log whether it reaches Postgres and Redis.",
+        ),
+        Ok(Some(_)) => checks.ok(what, "no row waits long for it"),
+        Ok(None) => checks.ok(what, "no row waits for it, so whether it runs does not show"),
+        // The right to read the table is a check of its own.
+        Err(_) => {}
     }
 }
 

@@ -1,5 +1,7 @@
 //! A step whose time has come and that no worker has taken: the queue tells why.
 
+use std::time::Duration;
+
 use gatewayzen_core::Step;
 
 use super::explain::{Case, Parts, attempts, deadline, detail, doing, last_error, waiting};
@@ -32,6 +34,9 @@ pub(super) fn due(case: &Case<'_>, step: Step) -> Parts {
     };
     details.push(detail("due since", moment(since, now)));
     details.push(attempts(case));
+    if let Some(waiting_for) = &row.waiting_for {
+        details.push(detail("waited for", waiting_for));
+    }
     if let Some(error) = &row.last_error {
         details.push(last_error(row, error));
     }
@@ -80,10 +85,15 @@ fn not_taken(case: &Case<'_>, step: Step, seen: &Seen) -> (&'static str, String,
                     .map_or_else(String::new, |(id, _)| format!(" The silent one is {id}.")),
             ),
         };
+        let too = if dispatcher_is_late(case) {
+            " No dispatcher seems to run either: start one too."
+        } else {
+            ""
+        };
         return (
             if seen.paused { "paused" } else { "no_worker" },
             format!("its step ({what}) is due, but {nobody}"),
-            unblock,
+            format!("{unblock}{too}"),
         );
     }
     let workers = format!("{} ({} busy)", count(seen.slots, "worker slot"), seen.busy);
@@ -188,11 +198,16 @@ fn queue_line(queue: &str, seen: &Seen) -> String {
     format!("{queue}: {}; {workers}", waiting(seen.waiting))
 }
 
+/// How long a due row may wait for a living dispatcher: it looks once a period.
+pub(crate) fn patience_with_dispatcher(period: Duration) -> Duration {
+    period * 3 + Duration::from_secs(2)
+}
+
 /// Whether the dispatcher should have looked at the row long since. It moves `due_at` on when it does.
 fn dispatcher_is_late(case: &Case<'_>) -> bool {
-    let patience = case.limits.period * 3 + std::time::Duration::from_secs(2);
+    let patience = patience_with_dispatcher(case.limits.period);
     case.due_at
-        .is_some_and(|due| due < case.row.read_at && between(due, case.row.read_at) > patience)
+        .is_some_and(|due| between(due, case.row.read_at) > patience)
 }
 
 fn dispatcher(case: &Case<'_>) -> String {

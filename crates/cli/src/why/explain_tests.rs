@@ -550,6 +550,22 @@ fn a_due_step_that_nobody_takes_says_why_and_each_cause_has_its_own_answer() {
 }
 
 #[test]
+fn a_worker_and_a_dispatcher_that_both_are_missing_are_both_named() {
+    let mut story = Story::seen(row(State::Start), Seen::default());
+    story.due_at = Some(ago(60));
+    story.row.waiting_for = Some("port 5000 to answer".into());
+    says(
+        &story,
+        "no_worker",
+        &[
+            "no ssh-worker listens",
+            "No dispatcher seems to run either",
+            "waited for: port 5000 to answer",
+        ],
+    );
+}
+
+#[test]
 fn a_step_whose_worker_died_says_so_and_since_when_it_is_free_again() {
     let mut story = Story::of(leased());
     story.row.lease_until = Some(ago(5));

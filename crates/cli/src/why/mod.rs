@@ -12,6 +12,7 @@ use crate::connect::Connections;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::{rows, text};
+pub(crate) use due::patience_with_dispatcher;
 use explain::{Answer, Case, Limits, explain};
 use queue::{QueueView, look};
 pub(crate) use queue::{patience, process};

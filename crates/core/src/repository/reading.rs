@@ -259,6 +259,18 @@ impl Repository {
         Ok(seconds.map(|s| Duration::from_secs_f64(s.max(0.0))))
     }
 
+    /// For how long the row that waits longest for a dispatcher to look at it has been due; `None` when none is
+    /// due. More than a few of the dispatcher's periods: none runs.
+    pub async fn overdue(&self) -> Result<Option<Duration>> {
+        let seconds: Option<f64> = sqlx::query_scalar(
+            "SELECT extract(epoch FROM clock_timestamp() - min(due_at))::float8 FROM gatewayds
+             WHERE due_at <= clock_timestamp() AND fault IS NULL AND hold IS NULL",
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(seconds.map(|s| Duration::from_secs_f64(s.max(0.0))))
+    }
+
     /// Parks rows that are past their state's deadline and in no worker's hand. Returns their names for the log:
     /// id, state and fault.
     pub async fn park_overdue(&self, deadlines: &BTreeMap<State, Duration>, by: &str) -> Result<Vec<(i64, String, String)>> {

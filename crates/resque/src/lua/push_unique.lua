@@ -1,17 +1,24 @@
--- Pushes the jobs that are not queued already. ARGV: key prefix, life of a marker in ms, then queue and
--- payload in turn. Answers how many were pushed.
-local prefix, ttl, pushed = ARGV[1], ARGV[2], 0
+-- Pushes the jobs that are not queued already. ARGV: key prefix, how long a marker is believed in ms, then
+-- queue and payload in turn. Answers how many were pushed.
+local prefix, believed, pushed = ARGV[1], tonumber(ARGV[2]), 0
+-- A marker outlives the time for which it is believed, so that after it the queue itself is asked: a backlog
+-- that nobody takes does not grow by one more push each time, and a queue that was cleared is filled again.
+local kept = believed * 10
 for i = 3, #ARGV, 2 do
   local queue, payload = ARGV[i], ARGV[i + 1]
   local list = prefix .. 'queue:' .. queue
   local marker = prefix .. 'unique:' .. queue .. ':' .. redis.sha1hex(payload)
-  local fresh = redis.call('SET', marker, '1', 'PX', ttl, 'NX')
-  -- A marker beside an empty queue is left over from a queue that was cleared, or drained by a client
-  -- that knows nothing of markers.
-  if not fresh and redis.call('EXISTS', list) == 0 then
-    fresh = redis.call('SET', marker, '1', 'PX', ttl)
+  local left = redis.call('PTTL', marker)
+  local queued = left > 0
+  if queued and redis.call('EXISTS', list) == 0 then
+    -- Left over from a queue that was cleared, or drained by a client that knows nothing of markers.
+    queued = false
+  elseif queued and left < kept - believed then
+    queued = redis.call('LPOS', list, payload) ~= false
+    if queued then redis.call('PEXPIRE', marker, kept) end
   end
-  if fresh then
+  if not queued then
+    redis.call('SET', marker, '1', 'PX', kept)
     redis.call('SADD', prefix .. 'queues', queue)
     redis.call('RPUSH', list, payload)
     pushed = pushed + 1

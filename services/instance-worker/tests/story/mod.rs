@@ -13,7 +13,7 @@ use gatewayzen_worker::{StepContext, Steps as _};
 use instance_worker::client;
 use instance_worker::steps::InstanceSteps;
 use integration_tests::harness::Database;
-use integration_tests::simulated_fleet::{Config, DEFAULT_IMAGE, Entry, Event, SimulatedFleet};
+use integration_tests::simulated_fleet::{Config, DEFAULT_IMAGE, Entry, Event, SimulatedFleet, Times};
 
 const LONG: Duration = Duration::from_secs(600);
 /// Only a defect takes so many steps.
@@ -33,8 +33,14 @@ impl Story {
     pub async fn new() -> Story {
         let database = Database::new().await;
         let key = instance_worker::host_key::HostKey::generate().unwrap();
+        // Long enough to be seen on the way out.
+        let times = Times {
+            terminate_ms: 400,
+            ..Times::default()
+        };
         let config = Config {
             fleet_public_key: key.public,
+            times,
             ..Config::default()
         };
         let sim = SimulatedFleet::start(config).await.unwrap();

@@ -23,9 +23,16 @@ impl Database {
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let name = format!("ssh_worker_{}_{number}", std::process::id());
         execute(&server, format!("CREATE DATABASE {name}")).await;
-        login(&server, &name, server.get_username()).migrate().await.unwrap();
+        login(&server, &name, server.get_username())
+            .migrate()
+            .await
+            .unwrap();
         let repository = login(&server, &name, "gatewayzen_service");
-        Self { server, name, repository }
+        Self {
+            server,
+            name,
+            repository,
+        }
     }
 
     pub async fn execute(&self, sql: &str) {
@@ -41,10 +48,16 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        let (server, sql) = (self.server.clone(), format!("DROP DATABASE {} WITH (FORCE)", self.name));
+        let (server, sql) = (
+            self.server.clone(),
+            format!("DROP DATABASE {} WITH (FORCE)", self.name),
+        );
         // The test's own runtime may be ending.
         let dropped = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
             runtime.block_on(execute(&server, sql));
         });
         dropped.join().ok();
@@ -57,7 +70,10 @@ fn login(server: &PgConnectOptions, database: &str, user: &str) -> Repository {
 }
 
 async fn connect(options: &PgConnectOptions) -> PgConnection {
-    options.connect().await.expect("Postgres must run: deploy/dev/services start")
+    options
+        .connect()
+        .await
+        .expect("Postgres must run: deploy/dev/services start")
 }
 
 async fn execute(options: &PgConnectOptions, sql: String) {
@@ -71,6 +87,9 @@ fn server_url() -> String {
     }
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.dev/env");
     let written = std::fs::read_to_string(file).expect("no DATABASE_URL: run deploy/dev/services start");
-    let line = written.lines().find_map(|line| line.strip_prefix("export DATABASE_URL=")).unwrap();
+    let line = written
+        .lines()
+        .find_map(|line| line.strip_prefix("export DATABASE_URL="))
+        .unwrap();
     line.to_owned()
 }

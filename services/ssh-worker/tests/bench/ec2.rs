@@ -18,8 +18,14 @@ pub async fn launch(endpoint: &str, host_key: &str) -> String {
         ("ClientToken", "token"),
         ("UserData", &user_data),
     ];
-    let escape = |text: &str| text.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
-    let body = form.map(|(name, value)| format!("{name}={}", escape(value))).join("&");
+    let escape = |text: &str| {
+        text.bytes()
+            .map(|byte| format!("%{byte:02X}"))
+            .collect::<String>()
+    };
+    let body = form
+        .map(|(name, value)| format!("{name}={}", escape(value)))
+        .join("&");
     let host = endpoint.trim_start_matches("http://");
     let request = format!(
         "POST / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Type: application/x-www-form-urlencoded\r\n\
@@ -31,6 +37,8 @@ pub async fn launch(endpoint: &str, host_key: &str) -> String {
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
-    let (_, rest) = answer.split_once("<privateIpAddress>").unwrap_or_else(|| panic!("no address in {answer}"));
+    let (_, rest) = answer
+        .split_once("<privateIpAddress>")
+        .unwrap_or_else(|| panic!("no address in {answer}"));
     rest.split('<').next().unwrap().to_owned()
 }

@@ -47,8 +47,10 @@ impl Bench {
     }
 
     pub async fn with(times: impl FnOnce(&mut Times)) -> Self {
-        let mut config =
-            Config { fleet_public_key: key(1).public_key().to_openssh().unwrap(), ..Config::default() };
+        let mut config = Config {
+            fleet_public_key: key(1).public_key().to_openssh().unwrap(),
+            ..Config::default()
+        };
         config.times.boot_ms = 20;
         config.times.ssh_ms = 100;
         times(&mut config.times);
@@ -58,21 +60,41 @@ impl Bench {
 
         let database = Database::new().await;
         let repository = database.repository.clone();
-        let id = database.insert("INSERT INTO gatewayds (name, state) VALUES ('acme', 'instance') RETURNING id").await;
+        let id = database
+            .insert("INSERT INTO gatewayds (name, state) VALUES ('acme', 'instance') RETURNING id")
+            .await;
         let mut settings = settings::load(None).unwrap();
         settings.hosts.connect_via = ConnectVia::Private;
         (settings.ssh.port, settings.gatewayd.https_port) = (ssh_port, api_port);
-        let bench = Self { fleet, settings, id, address: address.clone(), repository, database };
+        let bench = Self {
+            fleet,
+            settings,
+            id,
+            address: address.clone(),
+            repository,
+            database,
+        };
         let lease = bench.lease(State::Instance).await;
         let host_key = key(2).public_key().to_openssh().unwrap();
         let attempt = Uuid::new_v4();
         let opened = bench
             .repository
-            .open_launch_attempt(&lease, attempt, "token", &serde_json::json!({}), &[], &host_key, LONG)
+            .open_launch_attempt(
+                &lease,
+                attempt,
+                "token",
+                &serde_json::json!({}),
+                &[],
+                &host_key,
+                LONG,
+            )
             .await
             .unwrap();
         assert_eq!(opened, LeaseCheck::Held);
-        let facts = Facts { private_address: Some(address), ..Facts::default() };
+        let facts = Facts {
+            private_address: Some(address),
+            ..Facts::default()
+        };
         bench.advance(&lease, State::Key, facts).await;
         bench
     }
@@ -85,7 +107,9 @@ impl Bench {
                 let lease = bench.lease(State::Wallet).await;
                 bench.advance(&lease, State::Live, Facts::default()).await;
             } else if bench.row().await.state == State::Live {
-                bench.execute(&format!("UPDATE gatewayds SET state = '{state}'")).await;
+                bench
+                    .execute(&format!("UPDATE gatewayds SET state = '{state}'"))
+                    .await;
             } else {
                 bench.step().await.unwrap();
             }
@@ -126,7 +150,10 @@ impl Bench {
             match self.once(fleet_key).await? {
                 Next::Advance { done, .. } => return Ok(done),
                 Next::WaitUntil { after, waiting_for } => {
-                    assert!(begun.elapsed() < Duration::from_secs(60), "it still waits for {waiting_for}");
+                    assert!(
+                        begun.elapsed() < Duration::from_secs(60),
+                        "it still waits for {waiting_for}"
+                    );
                     tokio::time::sleep(after).await;
                 }
             }
@@ -139,11 +166,17 @@ impl Bench {
         let (state, step) = (row.state, row.state.step().unwrap());
         let lease = self.lease(state).await;
         let gatewayd = self.row().await;
-        let context = StepContext { step, gatewayd, lease, repository: self.repository.clone() };
+        let context = StepContext {
+            step,
+            gatewayd,
+            lease,
+            repository: self.repository.clone(),
+        };
         let result = self.steps(fleet_key).take(&context).await;
         match &result {
             Ok(Next::Advance { facts, .. }) => {
-                self.advance(&context.lease, state.after_step().unwrap(), facts.clone()).await;
+                self.advance(&context.lease, state.after_step().unwrap(), facts.clone())
+                    .await;
             }
             _ => self.finish(&context.lease, &Outcome::Release).await,
         }
@@ -151,14 +184,27 @@ impl Bench {
     }
 
     pub async fn lease(&self, state: State) -> Lease {
-        match self.repository.take_lease(self.id, state, None, "test", LONG, 1000).await.unwrap() {
+        match self
+            .repository
+            .take_lease(self.id, state, None, "test", LONG, 1000)
+            .await
+            .unwrap()
+        {
             Verdict::Taken(lease) => lease,
             other => panic!("no lease in {state}: {other:?}"),
         }
     }
 
     async fn advance(&self, lease: &Lease, to: State, facts: Facts) {
-        self.finish(lease, &Outcome::Advance { to, facts, why: "test".into() }).await;
+        self.finish(
+            lease,
+            &Outcome::Advance {
+                to,
+                facts,
+                why: "test".into(),
+            },
+        )
+        .await;
     }
 
     async fn finish(&self, lease: &Lease, outcome: &Outcome) {

@@ -53,7 +53,11 @@ impl Sshd {
         let number = HOSTS.fetch_add(1, Ordering::Relaxed);
         let address = format!("127.63.{}.{number}", std::process::id() % 254 + 1);
         // Chosen by the system and free again: nobody else uses this address.
-        let port = TcpListener::bind((address.as_str(), 0)).unwrap().local_addr().unwrap().port();
+        let port = TcpListener::bind((address.as_str(), 0))
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
         let config = file(
             "config",
             &format!(
@@ -70,8 +74,13 @@ impl Sshd {
             .stderr(Stdio::piped())
             .spawn()
             .expect("these tests need OpenSSH's server: deploy/dev/setup installs it");
-        let mut log = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-        assert!(log.any(|line| line.contains("Server listening")), "sshd does not listen; see {config}");
+        let mut log = BufReader::new(child.stderr.take().unwrap())
+            .lines()
+            .map_while(Result::ok);
+        assert!(
+            log.any(|line| line.contains("Server listening")),
+            "sshd does not listen; see {config}"
+        );
         // The server must not meet a closed pipe.
         std::thread::spawn(move || log.for_each(drop));
         let mut settings = settings::load(None).unwrap();
@@ -80,7 +89,12 @@ impl Sshd {
         settings.ssh.connect_timeout = Duration::from_secs(5);
         settings.gatewayd.directory = folder.path().join("gatewayd").display().to_string();
         settings.gatewayd.state_directory = folder.path().join("state").display().to_string();
-        Self { folder, address, settings, child }
+        Self {
+            folder,
+            address,
+            settings,
+            child,
+        }
     }
 
     /// Sends a signal to the server, by its own id.
@@ -94,14 +108,20 @@ impl Sshd {
 
     pub async fn connect_as(&self, fleet: &PrivateKey, host: &PublicKey) -> Result<Session, ConnectError> {
         let ssh = Ssh::new(&self.settings.ssh, pem(fleet).as_bytes()).unwrap();
-        ssh.connect(&self.address, host, self.settings.ssh.connect_timeout).await
+        ssh.connect(&self.address, host, self.settings.ssh.connect_timeout)
+            .await
     }
 
     /// A script as the steps run it: under the lock and a limit of the host.
     pub fn line(&self, script: &str, seconds: u64) -> Line {
         let mut settings = self.settings.gatewayd.clone();
         settings.commands.release = script.to_owned();
-        remote::line(&settings, remote::Command::Release, None, Duration::from_secs(seconds))
+        remote::line(
+            &settings,
+            remote::Command::Release,
+            None,
+            Duration::from_secs(seconds),
+        )
     }
 
     pub async fn run(&self, script: &str, seconds: u64) -> Result<Output, Broken> {
@@ -113,7 +133,9 @@ impl Drop for Sshd {
     fn drop(&mut self) {
         // Whatever a test stopped and could not end.
         if let Ok(text) = std::fs::read_to_string(self.folder.path().join("gatewayd/stopped")) {
-            text.split_whitespace().filter_map(|id| id.parse().ok()).for_each(|id| signal(id, "KILL"));
+            text.split_whitespace()
+                .filter_map(|id| id.parse().ok())
+                .for_each(|id| signal(id, "KILL"));
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -121,7 +143,10 @@ impl Drop for Sshd {
 }
 
 pub fn signal(id: u32, name: &str) {
-    let sent = Command::new("kill").args([&format!("-{name}"), &id.to_string()]).stderr(Stdio::null()).status();
+    let sent = Command::new("kill")
+        .args([&format!("-{name}"), &id.to_string()])
+        .stderr(Stdio::null())
+        .status();
     assert!(sent.is_ok());
 }
 
