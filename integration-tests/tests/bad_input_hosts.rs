@@ -1,6 +1,12 @@
 //! Hosts and gatewayds that misbehave: each ends in a fault or an error that says what happened, with the row's own
 //! figures, and `gatewayzen why` tells it.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "tests"
+)]
 
 use gatewayzen_core::{Gatewayd, State};
 use integration_tests::harness::{Bed, Options, eventually};
@@ -37,7 +43,11 @@ async fn told(bed: &Bed, id: i64, state: State, says: &[&str]) -> Gatewayd {
 
 #[tokio::test]
 async fn ssh_that_cannot_be_trusted_or_used_is_a_fault_that_says_so() {
-    let bed = Bed::new(Options { settings: "ssh.boot_grace = \"1s\"".into(), ..Options::default() }).await;
+    let bed = Bed::new(Options {
+        settings: "ssh.boot_grace = \"1s\"".into(),
+        ..Options::default()
+    })
+    .await;
     let _services = bed.start_all();
     let host_key = with_fault(&bed, "wrong-host-key", FaultKind::WrongHostKey).await;
     let user_key = with_fault(&bed, "wrong-user-key", FaultKind::RefusesUserKey).await;
@@ -58,11 +68,29 @@ async fn ssh_that_cannot_be_trusted_or_used_is_a_fault_that_says_so() {
 
 #[tokio::test]
 async fn commands_that_hang_flood_or_say_nothing_are_faults_that_say_so() {
-    let bed = Bed::new(Options { settings: "gatewayd.command_timeout = \"1s\"".into(), ..Options::default() }).await;
+    let bed = Bed::new(Options {
+        settings: "gatewayd.command_timeout = \"1s\"".into(),
+        ..Options::default()
+    })
+    .await;
     let _services = bed.start_all();
     let command = Some("get_key".to_owned());
-    let hangs = with_fault(&bed, "hangs", FaultKind::CommandHangs { command: command.clone() }).await;
-    let floods = with_fault(&bed, "floods", FaultKind::CommandFloods { command: command.clone() }).await;
+    let hangs = with_fault(
+        &bed,
+        "hangs",
+        FaultKind::CommandHangs {
+            command: command.clone(),
+        },
+    )
+    .await;
+    let floods = with_fault(
+        &bed,
+        "floods",
+        FaultKind::CommandFloods {
+            command: command.clone(),
+        },
+    )
+    .await;
     let silent = with_fault(&bed, "no-key", FaultKind::NoKey).await;
     told(&bed, hangs, State::Key, &["get_key", "3 of 3 attempts"]).await;
     told(&bed, silent, State::Key, &["get_key", "no API key"]).await;
@@ -85,7 +113,9 @@ async fn a_lost_reply_is_only_a_delay() {
     let id = bed
         .launch_after("lost", |id| {
             for command in ["get_key", "tls", "start"] {
-                let fault = FaultKind::CommandLosesReply { command: Some(command.into()) };
+                let fault = FaultKind::CommandLosesReply {
+                    command: Some(command.into()),
+                };
                 bed.fleet.fault(Fault::new(fault).on(id).times(1));
             }
         })
@@ -95,7 +125,11 @@ async fn a_lost_reply_is_only_a_delay() {
 
 #[tokio::test]
 async fn gatewayds_that_lie_are_found_out() {
-    let bed = Bed::new(Options { settings: "gatewayd.start_timeout = \"1s\"\ngatewayd.stop_timeout = \"1s\"".into(), ..Options::default() }).await;
+    let bed = Bed::new(Options {
+        settings: "gatewayd.start_timeout = \"1s\"\ngatewayd.stop_timeout = \"1s\"".into(),
+        ..Options::default()
+    })
+    .await;
     let _services = bed.start_all();
     let start = with_fault(&bed, "never-listens", FaultKind::NeverListens).await;
     let stop = with_fault(&bed, "never-stops", FaultKind::StopLeavesProcess).await;
@@ -105,8 +139,17 @@ async fn gatewayds_that_lie_are_found_out() {
     bed.reached(stop, State::Live).await;
     bed.write_state(stop, State::Stop).await.unwrap();
     let row = told(&bed, stop, State::Stop, &["3 of 3 attempts"]).await;
-    let pid = bed.fleet.hosts().iter().find(|h| h.gatewayd == stop.to_string()).unwrap().pids[0];
-    assert!(row.fault.unwrap().contains(&pid.to_string()), "names the process that is left");
+    let pid = bed
+        .fleet
+        .hosts()
+        .iter()
+        .find(|h| h.gatewayd == stop.to_string())
+        .unwrap()
+        .pids[0];
+    assert!(
+        row.fault.unwrap().contains(&pid.to_string()),
+        "names the process that is left"
+    );
     for (id, release) in [(update, "v3.34.2"), (unknown, "v9.9.9")] {
         bed.reached(id, State::Live).await;
         sqlx::query("UPDATE gatewayds SET state = 'update', release = $2 WHERE id = $1")
@@ -128,7 +171,14 @@ async fn gatewayds_that_lie_are_found_out() {
 #[tokio::test]
 async fn https_that_cannot_be_trusted_or_read_is_a_fault_that_says_so() {
     let other = "rHb9CJAWyB4rj91VRWn96DkukG4bwdtyTh";
-    let bed = Bed::new(Options { fleet: Config { second_wallet_closes: true, ..Config::default() }, ..Options::default() }).await;
+    let bed = Bed::new(Options {
+        fleet: Config {
+            second_wallet_closes: true,
+            ..Config::default()
+        },
+        ..Options::default()
+    })
+    .await;
     let _others = ["dispatcher", "instance-worker", "ssh-worker"].map(|name| bed.start(name));
     let mut rows = Vec::new();
     for (name, fault) in [
@@ -136,7 +186,12 @@ async fn https_that_cannot_be_trusted_or_read_is_a_fault_that_says_so() {
         ("api-500", FaultKind::ApiHtml500),
         ("api-html", FaultKind::ApiHtml200),
         ("api-closes", FaultKind::ApiCloses),
-        ("other-wallet", FaultKind::OtherWallet { address: other.into() }),
+        (
+            "other-wallet",
+            FaultKind::OtherWallet {
+                address: other.into(),
+            },
+        ),
     ] {
         let id = bed.launch(name).await;
         // `start` sees gatewayd answer; it goes wrong after that.
@@ -145,7 +200,9 @@ async fn https_that_cannot_be_trusted_or_read_is_a_fault_that_says_so() {
         rows.push(id);
     }
     let _wallet_worker = bed.start("wallet-worker");
-    let [unauthorized, error, html, closes, wallet] = rows[..] else { unreachable!() };
+    let [unauthorized, error, html, closes, wallet] = rows[..] else {
+        unreachable!()
+    };
     told(&bed, unauthorized, State::Wallet, &["401"]).await;
     told(&bed, error, State::Wallet, &["500", "3 of 3 attempts"]).await;
     told(&bed, html, State::Wallet, &["text/html", "3 of 3 attempts"]).await;
@@ -153,7 +210,13 @@ async fn https_that_cannot_be_trusted_or_read_is_a_fault_that_says_so() {
     let row = told(&bed, wallet, State::Wallet, &[other]).await;
     let ours = row.ripple_address.unwrap();
     assert!(row.fault.unwrap().contains(&ours), "names both wallets");
-    let set = bed.fleet.ledger().count(|e| e.gatewayd == wallet.to_string() && matches!(e.event, integration_tests::simulated_fleet::Event::WalletSet { .. }));
+    let set = bed.fleet.ledger().count(|e| {
+        e.gatewayd == wallet.to_string()
+            && matches!(
+                e.event,
+                integration_tests::simulated_fleet::Event::WalletSet { .. }
+            )
+    });
     assert_eq!(set, 0, "another wallet is never overwritten");
 }
 
@@ -164,8 +227,14 @@ async fn another_certificate_is_a_fault_that_names_both() {
     let id = with_fault(&bed, "impostor", FaultKind::OtherCertificate).await;
     let row = bed.parked(id).await;
     let fault = row.fault.clone().unwrap();
-    assert!(fault.contains(&row.tls_fingerprint.unwrap()), "the pinned one: {fault}");
-    let long_hex = fault.split(|c: char| !c.is_ascii_hexdigit()).filter(|word| word.len() == 64).count();
+    assert!(
+        fault.contains(&row.tls_fingerprint.unwrap()),
+        "the pinned one: {fault}"
+    );
+    let long_hex = fault
+        .split(|c: char| !c.is_ascii_hexdigit())
+        .filter(|word| word.len() == 64)
+        .count();
     assert_eq!(long_hex, 2, "both fingerprints: {fault}");
     assert!(bed.why("impostor").await.contains("certificate"));
 }
@@ -179,7 +248,12 @@ async fn a_saved_wallet_that_is_another_stops_the_start() {
     bed.write_state(id, State::Stop).await.unwrap();
     bed.reached(id, State::Stopped).await;
     let other = "rHb9CJAWyB4rj91VRWn96DkukG4bwdtyTh";
-    bed.fleet.fault(Fault::new(FaultKind::WrongSavedWallet { address: other.into() }).on(id));
+    bed.fleet.fault(
+        Fault::new(FaultKind::WrongSavedWallet {
+            address: other.into(),
+        })
+        .on(id),
+    );
     bed.write_state(id, State::Start).await.unwrap();
     let ours = bed.row(id).await.ripple_address.unwrap();
     told(&bed, id, State::Start, &[other, &ours]).await;

@@ -1,5 +1,11 @@
 //! Postgres or Redis not there at the start, or gone for a while: nothing is lost, and somebody says why it waits.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "tests"
+)]
 
 use gatewayzen_core::State;
 use integration_tests::harness::{Bed, Options, PostgresServer, RedisServer, eventually};
@@ -7,13 +13,26 @@ use integration_tests::simulated_fleet::{Config, Event, Times};
 
 /// A fleet whose walks last long enough to be cut in the middle.
 fn slow() -> Config {
-    Config { times: Times { boot_ms: 1000, ssh_ms: 500, command_ms: 200, ..Times::default() }, ..Config::default() }
+    Config {
+        times: Times {
+            boot_ms: 1000,
+            ssh_ms: 500,
+            command_ms: 200,
+            ..Times::default()
+        },
+        ..Config::default()
+    }
 }
 
 #[tokio::test]
 async fn redis_may_be_missing_at_the_start_and_die_in_mid_walk() {
     let mut redis = RedisServer::new().await;
-    let bed = Bed::new(Options { redis_url: Some(redis.url()), fleet: slow(), ..Options::default() }).await;
+    let bed = Bed::new(Options {
+        redis_url: Some(redis.url()),
+        fleet: slow(),
+        ..Options::default()
+    })
+    .await;
     let services = bed.start_all();
     let first = bed.launch("first").await;
     // Every service says what it waits for, and none of them ends.
@@ -27,7 +46,10 @@ async fn redis_may_be_missing_at_the_start_and_die_in_mid_walk() {
     bed.reached(first, State::Live).await;
 
     let second = bed.launch("second").await;
-    bed.fleet.ledger().wait_for(|e| e.gatewayd == second.to_string() && matches!(e.event, Event::Launched { .. })).await;
+    bed.fleet
+        .ledger()
+        .wait_for(|e| e.gatewayd == second.to_string() && matches!(e.event, Event::Launched { .. }))
+        .await;
     redis.kill().await;
     let third = bed.launch("third").await;
     redis.start().await;
@@ -40,12 +62,20 @@ async fn redis_may_be_missing_at_the_start_and_die_in_mid_walk() {
 async fn postgres_may_be_missing_at_the_start_and_die_in_mid_walk() {
     let mut postgres = PostgresServer::new().await;
     postgres.start().await;
-    let bed = Bed::new(Options { postgres_url: Some(postgres.url()), fleet: slow(), ..Options::default() }).await;
+    let bed = Bed::new(Options {
+        postgres_url: Some(postgres.url()),
+        fleet: slow(),
+        ..Options::default()
+    })
+    .await;
     let first = bed.launch("first").await;
     postgres.stop_at_once().await;
     let services = bed.start_all();
     eventually("all services to say that Postgres is not there", async || {
-        services.iter().all(|s| s.log().contains("Postgres")).then_some(())
+        services
+            .iter()
+            .all(|s| s.log().contains("Postgres"))
+            .then_some(())
     })
     .await;
     let (code, error) = bed.gatewayzen(&["why", "first"]).await.unwrap_err();
@@ -55,10 +85,16 @@ async fn postgres_may_be_missing_at_the_start_and_die_in_mid_walk() {
     bed.reached(first, State::Live).await;
 
     let second = bed.launch("second").await;
-    bed.fleet.ledger().wait_for(|e| e.gatewayd == second.to_string() && matches!(e.event, Event::Launched { .. })).await;
+    bed.fleet
+        .ledger()
+        .wait_for(|e| e.gatewayd == second.to_string() && matches!(e.event, Event::Launched { .. }))
+        .await;
     postgres.stop_at_once().await;
     // Gone for longer than a lease.
-    bed.fleet.ledger().wait_for(|e| e.gatewayd == second.to_string() && matches!(e.event, Event::HostUp { .. })).await;
+    bed.fleet
+        .ledger()
+        .wait_for(|e| e.gatewayd == second.to_string() && matches!(e.event, Event::HostUp { .. }))
+        .await;
     postgres.start().await;
     let row = eventually("the second row to be live", async || {
         let row = bed.repository.gatewayd(second).await.ok()??;
@@ -66,7 +102,12 @@ async fn postgres_may_be_missing_at_the_start_and_die_in_mid_walk() {
         (row.state == State::Live).then_some(row)
     })
     .await;
-    let host = bed.fleet.hosts().into_iter().find(|h| h.gatewayd == second.to_string()).unwrap();
+    let host = bed
+        .fleet
+        .hosts()
+        .into_iter()
+        .find(|h| h.gatewayd == second.to_string())
+        .unwrap();
     assert_eq!(row.ripple_address, host.saved_wallet);
     assert_eq!(bed.fleet.hosts().len(), 2, "one machine for one gatewayd");
 }
@@ -74,7 +115,13 @@ async fn postgres_may_be_missing_at_the_start_and_die_in_mid_walk() {
 #[tokio::test]
 async fn a_stopped_service_gives_its_steps_back() {
     let bed = Bed::new(Options {
-        fleet: Config { times: Times { command_ms: 1500, ..Times::default() }, ..Config::default() },
+        fleet: Config {
+            times: Times {
+                command_ms: 1500,
+                ..Times::default()
+            },
+            ..Config::default()
+        },
         settings: "worker.drain = \"300ms\"\nworker.lease = \"60s\"\nworker.look_again = \"60s\"".into(),
         ..Options::default()
     })
@@ -98,16 +145,28 @@ async fn a_stopped_service_gives_its_steps_back() {
 
 #[tokio::test]
 async fn a_killed_worker_loses_only_time() {
-    let bed = Bed::new(Options { fleet: slow(), ..Options::default() }).await;
+    let bed = Bed::new(Options {
+        fleet: slow(),
+        ..Options::default()
+    })
+    .await;
     let _others = ["dispatcher", "instance-worker", "wallet-worker"].map(|name| bed.start(name));
     let mut worker = bed.start("ssh-worker");
     let id = bed.launch("acme").await;
     for command in ["get_key", "start"] {
-        bed.fleet.ledger().wait_for(|e| matches!(&e.event, Event::Command { name, .. } if name == command)).await;
+        bed.fleet
+            .ledger()
+            .wait_for(|e| matches!(&e.event, Event::Command { name, .. } if name == command))
+            .await;
         worker.kill().await;
         worker = bed.start("ssh-worker");
     }
     bed.reached(id, State::Live).await;
     assert_eq!(bed.fleet.ledger().count(|e| matches!(e.event, Event::KeyMade)), 1);
-    assert_eq!(bed.fleet.ledger().count(|e| matches!(e.event, Event::CertificateMade { .. })), 1);
+    assert_eq!(
+        bed.fleet
+            .ledger()
+            .count(|e| matches!(e.event, Event::CertificateMade { .. })),
+        1
+    );
 }

@@ -1,6 +1,12 @@
 //! How much of a walk's time is GatewayZen's own. Alone in its file: tests of one file run side by side, and would be
 //! measured with it.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "tests"
+)]
 
 use std::time::Duration;
 

@@ -1,5 +1,11 @@
 //! The state machine stands in three places: Rust, Postgres and the README. They are one.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "tests"
+)]
 
 use std::collections::BTreeSet;
 
@@ -29,14 +35,27 @@ fn moves_of_the_enum() -> Moves {
 /// `terminate` is told in words below it, so the diagram leaves those out.
 fn moves_of_the_readme() -> Moves {
     let readme = include_str!("../../README.md");
-    let diagram = readme.split("```mermaid").nth(1).expect("a diagram").split("```").next().unwrap();
+    let diagram = readme
+        .split("```mermaid")
+        .nth(1)
+        .expect("a diagram")
+        .split("```")
+        .next()
+        .unwrap();
     let mut moves = Moves::new();
     for line in diagram.lines().map(str::trim) {
-        let Some((from, rest)) = line.split_once("-->") else { continue };
+        let Some((from, rest)) = line.split_once("-->") else {
+            continue;
+        };
         let (to, by) = rest.split_once(':').expect("who makes the move");
         let by = match by.trim() {
             "your write" => "external",
-            step if State::ALL.iter().any(|s| s.step().is_some_and(|s| s.queue() == step)) => "worker",
+            step if State::ALL
+                .iter()
+                .any(|s| s.step().is_some_and(|s| s.queue() == step)) =>
+            {
+                "worker"
+            }
             other => panic!("`{other}` is neither `your write` nor a step"),
         };
         moves.insert((from.trim().to_owned(), to.trim().to_owned(), by));
@@ -61,13 +80,21 @@ async fn the_table_the_enum_and_the_diagram_are_one() {
         .map(|(from, to, by)| (from, to, if by == "worker" { "worker" } else { "external" }))
         .collect();
     assert_eq!(moves_of_the_enum(), table, "the enum and the table differ");
-    assert_eq!(moves_of_the_enum(), moves_of_the_readme(), "the enum and the README differ");
+    assert_eq!(
+        moves_of_the_enum(),
+        moves_of_the_readme(),
+        "the enum and the README differ"
+    );
 
     let states: Vec<_> = State::ALL
         .iter()
         .map(|s| {
             let step = s.step();
-            (s.to_string(), step.map(|s| s.queue().to_owned()), step.map(|s| s.worker().to_owned()))
+            (
+                s.to_string(),
+                step.map(|s| s.queue().to_owned()),
+                step.map(|s| s.worker().to_owned()),
+            )
         })
         .collect();
     assert_eq!(states, repository.states().await.unwrap());

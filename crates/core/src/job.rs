@@ -20,7 +20,9 @@ pub struct JobArgs {
 
 /// Arguments that are no job of ours.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the arguments of a job are [ID] or [ID, {{\"generation\": N, \"traceparent\": \"…\"}}], with ID a whole number above 0; {0}")]
+#[error(
+    "the arguments of a job are [ID] or [ID, {{\"generation\": N, \"traceparent\": \"…\"}}], with ID a whole number above 0; {0}"
+)]
 pub struct BadArgs(String);
 
 impl JobArgs {
@@ -41,12 +43,13 @@ impl JobArgs {
         let (generation, traceparent) = match args.get(1) {
             None | Some(Value::Null) => (None, None),
             Some(Value::Object(extra)) => {
-                let generation = match extra.get("generation") {
-                    None | Some(Value::Null) => None,
-                    Some(value) => Some(value.as_i64().ok_or_else(|| {
-                        BadArgs("the generation of this job is not a whole number".into())
-                    })?),
-                };
+                let generation =
+                    match extra.get("generation") {
+                        None | Some(Value::Null) => None,
+                        Some(value) => Some(value.as_i64().ok_or_else(|| {
+                            BadArgs("the generation of this job is not a whole number".into())
+                        })?),
+                    };
                 // A trace context is a convenience: a broken one is no reason to refuse the job.
                 let traceparent = extra
                     .get("traceparent")
@@ -127,12 +130,27 @@ mod tests {
     #[test]
     fn hostile_arguments_are_refused_by_a_sentence() {
         for text in [
-            "[]", "[0]", "[-1]", "[null]", "[1.5]", "[1e30]", r#"["1; DROP TABLE"]"#, "[{}]", "[[1]]", "[1,2]",
-            r#"[1,{"generation":"x"}]"#, "[1,{},3]", "[9223372036854775808]", "[true]",
+            "[]",
+            "[0]",
+            "[-1]",
+            "[null]",
+            "[1.5]",
+            "[1e30]",
+            r#"["1; DROP TABLE"]"#,
+            "[{}]",
+            "[[1]]",
+            "[1,2]",
+            r#"[1,{"generation":"x"}]"#,
+            "[1,{},3]",
+            "[9223372036854775808]",
+            "[true]",
         ] {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains("[ID]"), "{text}: {error}");
         }
-        assert_eq!(parse(r#"[1,{"traceparent":"nonsense\n"}]"#).unwrap().traceparent, None);
+        assert_eq!(
+            parse(r#"[1,{"traceparent":"nonsense\n"}]"#).unwrap().traceparent,
+            None
+        );
     }
 }

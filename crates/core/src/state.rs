@@ -129,12 +129,9 @@ impl State {
             State::Stopped => &[State::Start, State::Update, State::Terminate],
             State::Terminated => &[State::Instance],
             State::Terminate => &[],
-            State::Instance
-            | State::Key
-            | State::Start
-            | State::Wallet
-            | State::Stop
-            | State::Update => &[State::Terminate],
+            State::Instance | State::Key | State::Start | State::Wallet | State::Stop | State::Update => {
+                &[State::Terminate]
+            }
         }
     }
 
@@ -185,10 +182,9 @@ impl Step {
         match self {
             Step::InitializeEc2Instance | Step::TerminateEc2Instance => "instance-worker",
             Step::SetColdWallet => "wallet-worker",
-            Step::RetrieveApiKey
-            | Step::StartGatewayd
-            | Step::StopGatewayd
-            | Step::UpdateGatewayd => "ssh-worker",
+            Step::RetrieveApiKey | Step::StartGatewayd | Step::StopGatewayd | Step::UpdateGatewayd => {
+                "ssh-worker"
+            }
         }
     }
 

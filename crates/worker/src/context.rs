@@ -19,7 +19,10 @@ pub struct StepContext {
 impl StepContext {
     /// Writes what the step found out to the row at once, before the step ends.
     pub async fn record(&self, facts: &Facts) -> Result<(), StepError> {
-        self.repository.record_facts(&self.lease, facts).await?.or_overtaken()
+        self.repository
+            .record_facts(&self.lease, facts)
+            .await?
+            .or_overtaken()
     }
 
     /// Which attempt this is, from 1.

@@ -61,14 +61,23 @@ fn again(settings: &RunnerSettings, row: &Gatewayd, problem: Problem, jitter: f6
         };
     }
     Outcome::BackOff {
-        after: backoff(settings.worker.backoff_first, settings.worker.backoff_longest, attempt, jitter),
+        after: backoff(
+            settings.worker.backoff_first,
+            settings.worker.backoff_longest,
+            attempt,
+            jitter,
+        ),
         error: problem.sentence,
         unblock: unblock(problem.unblock, "Nothing to do yet: it is tried again by itself."),
     }
 }
 
 fn unblock(given: String, default: &str) -> String {
-    if given.is_empty() { default.to_owned() } else { given }
+    if given.is_empty() {
+        default.to_owned()
+    } else {
+        given
+    }
 }
 
 /// Doubles with each attempt up to the longest; `jitter`, from 0 to 1, takes away up to half, so that rows that

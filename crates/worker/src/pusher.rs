@@ -21,13 +21,20 @@ impl Pusher {
     /// Pushes the job of a row in a working state, unless the same is queued already.
     pub(crate) async fn push(&self, state: State, args: &JobArgs) {
         let Some(step) = state.step() else { return };
-        let job = resque::Push { queue: step.queue().to_owned(), payload: args.payload(step) };
+        let job = resque::Push {
+            queue: step.queue().to_owned(),
+            payload: args.payload(step),
+        };
         let jobs = [job];
         let pushed = self.queue.push_unique_many(&jobs, self.marker_lifetime);
         match tokio::time::timeout(PUSH_LIMIT, pushed).await {
             Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::warn!(id = args.id, %step, %error, "job not pushed; the dispatcher will"),
-            Err(_) => tracing::warn!(id = args.id, %step, "job not pushed, Redis is slow; the dispatcher will"),
+            Ok(Err(error)) => {
+                tracing::warn!(id = args.id, %step, %error, "job not pushed; the dispatcher will")
+            }
+            Err(_) => {
+                tracing::warn!(id = args.id, %step, "job not pushed, Redis is slow; the dispatcher will")
+            }
         }
     }
 

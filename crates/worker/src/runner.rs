@@ -56,7 +56,11 @@ impl<S: Steps> Runner<S> {
             steps: Arc::new(steps),
             settings,
             repository,
-            pusher: Pusher { queue, marker_lifetime, shutdown },
+            pusher: Pusher {
+                queue,
+                marker_lifetime,
+                shutdown,
+            },
             gate,
             stop,
             owner,
@@ -68,7 +72,11 @@ impl<S: Steps> Runner<S> {
             let can: Vec<&str> = self.steps.all().iter().map(|s| s.queue()).collect();
             return Err(Failure::new(
                 "UnknownClass",
-                format!("this worker has no class `{}`; it takes {}", job.class, can.join(", ")),
+                format!(
+                    "this worker has no class `{}`; it takes {}",
+                    job.class,
+                    can.join(", ")
+                ),
             ));
         };
         let args = JobArgs::parse(&job.args).map_err(|bad| Failure::new("BadArguments", bad.to_string()))?;
@@ -83,7 +91,10 @@ impl<S: Steps> Runner<S> {
                 Ok(())
             }
             Verdict::Exhausted(generation) => {
-                let args = JobArgs { generation: Some(generation), ..args };
+                let args = JobArgs {
+                    generation: Some(generation),
+                    ..args
+                };
                 Err(Failure {
                     payload: Some(args.payload(step)),
                     ..Failure::new("Exhausted", "the step was begun too often and never ended")
@@ -102,7 +113,14 @@ impl<S: Steps> Runner<S> {
         loop {
             let taken = self
                 .repository
-                .take_lease(args.id, step.state(), args.generation, &self.owner, worker.lease, worker.max_attempts)
+                .take_lease(
+                    args.id,
+                    step.state(),
+                    args.generation,
+                    &self.owner,
+                    worker.lease,
+                    worker.max_attempts,
+                )
                 .await;
             match taken {
                 Ok(verdict) => return Some(verdict),
@@ -142,11 +160,21 @@ impl<S: Steps> Runner<S> {
         if let Some(traceparent) = &row.traceparent {
             telemetry::set_parent(&span, traceparent);
         }
-        let (failure, payload_row) = (self.step(step, &lease, row, taken).instrument(span).await, lease.id);
+        let (failure, payload_row) = (
+            self.step(step, &lease, row, taken).instrument(span).await,
+            lease.id,
+        );
         match failure {
             Some((fault, generation)) => {
-                let args = JobArgs { id: payload_row, generation: Some(generation), traceparent: None };
-                Err(Failure { payload: Some(args.payload(step)), ..Failure::new("StepFault", fault) })
+                let args = JobArgs {
+                    id: payload_row,
+                    generation: Some(generation),
+                    traceparent: None,
+                };
+                Err(Failure {
+                    payload: Some(args.payload(step)),
+                    ..Failure::new("StepFault", fault)
+                })
             }
             None => Ok(()),
         }
@@ -164,7 +192,8 @@ impl<S: Steps> Runner<S> {
         let result = self.bounded(&context, taken).await;
         log(&result, begun.elapsed());
         if let Err(StepError::Environment(_)) = &result {
-            self.gate.pause_until(std::time::Instant::now() + self.settings.worker.pause);
+            self.gate
+                .pause_until(std::time::Instant::now() + self.settings.worker.pause);
         }
         // The deadline counts to the step's end, not to its beginning.
         let mut row = context.gatewayd;
@@ -173,12 +202,19 @@ impl<S: Steps> Runner<S> {
         let finished = self.write(lease, &outcome, taken).await?;
         tracing::Span::current().record("outcome", kind(&outcome));
         let traceparent = finished.traceparent.clone();
-        if let (LeaseCheck::Held, Outcome::Advance { .. }, false, Some(traceparent)) =
-            (finished.check, &outcome, finished.state.is_working(), &traceparent)
-        {
+        if let (LeaseCheck::Held, Outcome::Advance { .. }, false, Some(traceparent)) = (
+            finished.check,
+            &outcome,
+            finished.state.is_working(),
+            &traceparent,
+        ) {
             walk::export_root(&self.repository, lease.id, &row.name, traceparent, finished.state).await;
         }
-        let next = JobArgs { id: lease.id, generation: Some(finished.generation), traceparent };
+        let next = JobArgs {
+            id: lease.id,
+            generation: Some(finished.generation),
+            traceparent,
+        };
         match (finished.check, &outcome) {
             (LeaseCheck::Lost, _) => None,
             (LeaseCheck::Held, Outcome::Park { fault, .. }) => Some((fault.clone(), finished.generation)),
@@ -225,7 +261,11 @@ impl<S: Steps> Runner<S> {
     async fn write(&self, lease: &Lease, outcome: &Outcome, taken: Instant) -> Option<Finished> {
         let give_up = taken.max(Instant::now()) + self.settings.worker.lease;
         loop {
-            match self.repository.finish_step(lease, outcome, self.settings.worker.look_again).await {
+            match self
+                .repository
+                .finish_step(lease, outcome, self.settings.worker.look_again)
+                .await
+            {
                 Ok(finished) => {
                     if finished.check == LeaseCheck::Lost {
                         tracing::warn!(id = lease.id, "the lease was lost: the outcome is not written");
@@ -270,10 +310,19 @@ fn log(result: &Result<Next, StepError>, took: Duration) {
         Ok(Next::Advance { done, .. }) => tracing::info!(took_ms, done, "step done"),
         Ok(Next::WaitUntil { waiting_for, .. }) => tracing::debug!(took_ms, waiting_for, "step waits"),
         Err(StepError::Overtaken) => tracing::info!(took_ms, "step overtaken"),
-        Err(StepError::Transient(p)) => tracing::warn!(took_ms, error = p.sentence, context = p.context, "step failed"),
-        Err(StepError::Permanent(p)) => tracing::error!(took_ms, error = p.sentence, context = p.context, "step parked"),
+        Err(StepError::Transient(p)) => {
+            tracing::warn!(took_ms, error = p.sentence, context = p.context, "step failed")
+        }
+        Err(StepError::Permanent(p)) => {
+            tracing::error!(took_ms, error = p.sentence, context = p.context, "step parked")
+        }
         Err(StepError::Environment(p)) => {
-            tracing::error!(took_ms, error = p.sentence, context = p.context, "surroundings failed: pausing");
+            tracing::error!(
+                took_ms,
+                error = p.sentence,
+                context = p.context,
+                "surroundings failed: pausing"
+            );
         }
     }
 }

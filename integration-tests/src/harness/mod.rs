@@ -3,15 +3,19 @@
 
 mod bed;
 mod database;
+mod local;
 mod npm;
 mod process;
 mod servers;
+mod stand;
 
 pub use bed::{Bed, Options};
 pub use database::Database;
+pub use local::{LocalFleet, Mode};
 pub use npm::{npm_folder, npm_peer};
-pub use servers::{PostgresServer, RedisServer};
 pub use process::{ServiceProcess, binary, run};
+pub use servers::{PostgresServer, RedisServer};
+pub use stand::Stand;
 
 use std::path::PathBuf;
 use std::time::Duration;

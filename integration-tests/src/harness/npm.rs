@@ -31,7 +31,12 @@ pub async fn npm_folder(name: &str) -> PathBuf {
         .output()
         .await
         .expect("npm is installed by `make setup`");
-    assert!(npm.status.success(), "npm ci in {}: {}", folder.display(), String::from_utf8_lossy(&npm.stderr));
+    assert!(
+        npm.status.success(),
+        "npm ci in {}: {}",
+        folder.display(),
+        String::from_utf8_lossy(&npm.stderr)
+    );
     std::fs::write(&stamp, lock).expect("a stamp");
     folder
 }
@@ -39,8 +44,19 @@ pub async fn npm_folder(name: &str) -> PathBuf {
 /// Runs a peer's `peer.mjs` to its end; its standard output.
 pub async fn npm_peer(name: &str, arguments: &[&str]) -> String {
     let folder = npm_folder(name).await;
-    let node = Command::new("node").arg("peer.mjs").args(arguments).current_dir(&folder).output();
-    let node = tokio::time::timeout(super::PATIENCE, node).await.expect("node to end").expect("node");
-    assert!(node.status.success(), "{name} {arguments:?}: {}", String::from_utf8_lossy(&node.stderr));
+    let node = Command::new("node")
+        .arg("peer.mjs")
+        .args(arguments)
+        .current_dir(&folder)
+        .output();
+    let node = tokio::time::timeout(super::PATIENCE, node)
+        .await
+        .expect("node to end")
+        .expect("node");
+    assert!(
+        node.status.success(),
+        "{name} {arguments:?}: {}",
+        String::from_utf8_lossy(&node.stderr)
+    );
     String::from_utf8_lossy(&node.stdout).into_owned()
 }

@@ -35,17 +35,27 @@ async fn free_port() -> u16 {
 }
 
 async fn answers(port: u16) {
-    eventually(&format!("port {port} to answer"), async || TcpStream::connect(("127.0.0.1", port)).await.ok()).await;
+    eventually(&format!("port {port} to answer"), async || {
+        TcpStream::connect(("127.0.0.1", port)).await.ok()
+    })
+    .await;
 }
 
 fn folder() -> TempDir {
-    tempfile::Builder::new().prefix("gatewayzen-").tempdir().expect("a folder")
+    tempfile::Builder::new()
+        .prefix("gatewayzen-")
+        .tempdir()
+        .expect("a folder")
 }
 
 impl RedisServer {
     /// One with nothing in it, not started.
     pub async fn new() -> RedisServer {
-        RedisServer { port: free_port().await, folder: folder(), child: None }
+        RedisServer {
+            port: free_port().await,
+            folder: folder(),
+            child: None,
+        }
     }
 
     /// Its URL, whether it runs or not.
@@ -56,7 +66,15 @@ impl RedisServer {
     /// Starts it.
     pub async fn start(&mut self) {
         let child = Command::new("redis-server")
-            .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port"])
+            .args([
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+                "--port",
+            ])
             .arg(self.port.to_string())
             .arg("--dir")
             .arg(self.folder.path())
@@ -81,13 +99,31 @@ impl PostgresServer {
     /// One with nothing in it, not started.
     pub async fn new() -> PostgresServer {
         let folder = folder();
-        let server = PostgresServer { port: free_port().await, folder, child: None };
+        let server = PostgresServer {
+            port: free_port().await,
+            folder,
+            child: None,
+        };
         if is_root() {
-            let owned = Command::new("chown").arg("postgres").arg(server.folder.path()).status().await;
+            let owned = Command::new("chown")
+                .arg("postgres")
+                .arg(server.folder.path())
+                .status()
+                .await;
             assert!(owned.expect("chown").success());
         }
-        let made = server.postgres("initdb").args(["-A", "trust", "-U", "postgres", "-D"]).arg(server.data()).output().await.expect("initdb");
-        assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        let made = server
+            .postgres("initdb")
+            .args(["-A", "trust", "-U", "postgres", "-D"])
+            .arg(server.data())
+            .output()
+            .await
+            .expect("initdb");
+        assert!(
+            made.status.success(),
+            "initdb: {}",
+            String::from_utf8_lossy(&made.stderr)
+        );
         server
     }
 
@@ -100,7 +136,9 @@ impl PostgresServer {
         let path = Path::new(&dev_env("PG_BIN")).join(program);
         let mut command = if is_root() {
             let mut command = Command::new("setpriv");
-            command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(path);
+            command
+                .args(["--reuid=postgres", "--regid=postgres", "--clear-groups"])
+                .arg(path);
             command
         } else {
             Command::new(path)
@@ -120,7 +158,14 @@ impl PostgresServer {
             .postgres("postgres")
             .arg("-D")
             .arg(self.data())
-            .args(["-p", &self.port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="])
+            .args([
+                "-p",
+                &self.port.to_string(),
+                "-c",
+                "listen_addresses=127.0.0.1",
+                "-c",
+                "unix_socket_directories=",
+            ])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .kill_on_drop(true)
@@ -129,7 +174,9 @@ impl PostgresServer {
         self.child = Some(child);
         let url = self.url();
         eventually("Postgres to take queries", async || {
-            let pool = sqlx::postgres::PgPoolOptions::new().max_connections(1).acquire_timeout(Duration::from_millis(300));
+            let pool = sqlx::postgres::PgPoolOptions::new()
+                .max_connections(1)
+                .acquire_timeout(Duration::from_millis(300));
             pool.connect(&url).await.ok()
         })
         .await;
@@ -139,7 +186,11 @@ impl PostgresServer {
     pub async fn stop_at_once(&mut self) {
         if let Some(mut child) = self.child.take() {
             let pid = child.id().expect("a process").to_string();
-            let told = Command::new("kill").args(["-QUIT", &pid]).status().await.expect("kill");
+            let told = Command::new("kill")
+                .args(["-QUIT", &pid])
+                .status()
+                .await
+                .expect("kill");
             assert!(told.success());
             child.wait().await.expect("its end");
         }
@@ -150,7 +201,9 @@ impl Drop for PostgresServer {
     fn drop(&mut self) {
         // Its children outlive a SIGKILL for a moment and hold files in the folder: ask it to take them along.
         if let Some(pid) = self.child.as_ref().and_then(Child::id) {
-            let _ = std::process::Command::new("kill").args(["-QUIT", &pid.to_string()]).status();
+            let _ = std::process::Command::new("kill")
+                .args(["-QUIT", &pid.to_string()])
+                .status();
             for _ in 0..100 {
                 if !Path::new(&format!("/proc/{pid}/cwd")).exists() {
                     break;

@@ -35,7 +35,11 @@ impl Dispatcher {
     /// Rows are claimed and the claim committed before their jobs are pushed. Guards against the crash, or the
     /// loss of Redis, between the two: the claim itself says when to look again.
     pub(crate) async fn round(&self) -> Result<usize, RoundError> {
-        for (id, state, fault) in self.repository.park_overdue(&self.settings.deadlines.all(), &self.owner).await? {
+        for (id, state, fault) in self
+            .repository
+            .park_overdue(&self.settings.deadlines.all(), &self.owner)
+            .await?
+        {
             tracing::error!(id, state, fault, "row parked: past its deadline");
         }
         let mut pushed = 0;
@@ -61,7 +65,10 @@ impl Dispatcher {
                     generation: Some(row.generation),
                     traceparent: row.traceparent.clone(),
                 };
-                Some(resque::Push { queue: step.queue().to_owned(), payload: args.payload(step) })
+                Some(resque::Push {
+                    queue: step.queue().to_owned(),
+                    payload: args.payload(step),
+                })
             })
             .collect();
         if jobs.is_empty() {

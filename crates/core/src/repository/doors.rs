@@ -60,7 +60,13 @@ impl Repository {
     }
 
     /// Writes a row's state; the state that it has already is a retry.
-    pub async fn write_state(&self, name: &str, to: State, release: Option<&str>, why: Option<&str>) -> Result<Move> {
+    pub async fn write_state(
+        &self,
+        name: &str,
+        to: State,
+        release: Option<&str>,
+        why: Option<&str>,
+    ) -> Result<Move> {
         let written = sqlx::query(
             "UPDATE gatewayds SET state = $2, release = coalesce($3, release), changed_why = coalesce($4, changed_why)
              WHERE name = $1",
@@ -76,11 +82,13 @@ impl Repository {
 
     /// Tries a row again that has a fault or backs off: a write of the state that it has.
     pub async fn retry(&self, name: &str, why: Option<&str>) -> Result<Move> {
-        let written = sqlx::query("UPDATE gatewayds SET state = state, changed_why = coalesce($2, changed_why) WHERE name = $1")
-            .bind(name)
-            .bind(why)
-            .execute(&self.pool)
-            .await;
+        let written = sqlx::query(
+            "UPDATE gatewayds SET state = state, changed_why = coalesce($2, changed_why) WHERE name = $1",
+        )
+        .bind(name)
+        .bind(why)
+        .execute(&self.pool)
+        .await;
         Self::moved(written)
     }
 

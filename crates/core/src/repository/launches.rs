@@ -41,22 +41,29 @@ pub struct LaunchAttempt {
 impl Repository {
     /// The attempt of a gatewayd that is not ended, if there is one. There is at most one.
     pub async fn launch_attempt(&self, id: i64) -> Result<Option<LaunchAttempt>> {
-        Ok(sqlx::query_as("SELECT * FROM launch_attempts WHERE gatewayd_id = $1 AND ended_at IS NULL")
-            .bind(id)
-            .fetch_optional(&self.pool)
-            .await?)
+        Ok(
+            sqlx::query_as("SELECT * FROM launch_attempts WHERE gatewayd_id = $1 AND ended_at IS NULL")
+                .bind(id)
+                .fetch_optional(&self.pool)
+                .await?,
+        )
     }
 
     /// The SSH host key that the attempt in force gave its machine, in OpenSSH's format.
     pub async fn host_key(&self, id: i64) -> Result<Option<String>> {
-        Ok(sqlx::query_scalar("SELECT host_key FROM launch_attempts WHERE gatewayd_id = $1 AND ended_at IS NULL")
-            .bind(id)
-            .fetch_optional(&self.pool)
-            .await?)
+        Ok(sqlx::query_scalar(
+            "SELECT host_key FROM launch_attempts WHERE gatewayd_id = $1 AND ended_at IS NULL",
+        )
+        .bind(id)
+        .fetch_optional(&self.pool)
+        .await?)
     }
 
     /// Stores an attempt. Fails where the gatewayd has one that is not ended.
-    #[allow(clippy::too_many_arguments, reason = "one column each; a struct would only name them again")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one column each; a struct would only name them again"
+    )]
     pub async fn open_launch_attempt(
         &self,
         lease: &Lease,
@@ -67,23 +74,29 @@ impl Repository {
         host_key: &str,
         send_for: Duration,
     ) -> Result<LeaseCheck> {
-        let verdict: String = sqlx::query_scalar("SELECT open_launch_attempt($1, $2, $3, $4, $5, $6, $7, $8, $9)")
-            .bind(lease.id)
-            .bind(lease.token)
-            .bind(lease.generation)
-            .bind(attempt)
-            .bind(client_token)
-            .bind(request)
-            .bind(sealed_user_data)
-            .bind(host_key)
-            .bind(interval(send_for))
-            .fetch_one(&self.pool)
-            .await?;
+        let verdict: String =
+            sqlx::query_scalar("SELECT open_launch_attempt($1, $2, $3, $4, $5, $6, $7, $8, $9)")
+                .bind(lease.id)
+                .bind(lease.token)
+                .bind(lease.generation)
+                .bind(attempt)
+                .bind(client_token)
+                .bind(request)
+                .bind(sealed_user_data)
+                .bind(host_key)
+                .bind(interval(send_for))
+                .fetch_one(&self.pool)
+                .await?;
         Ok(super::leases::check(&verdict))
     }
 
     /// Writes which instance an attempt launched, to the attempt and to the row.
-    pub async fn resolve_launch_attempt(&self, lease: &Lease, attempt: Uuid, instance: &str) -> Result<LeaseCheck> {
+    pub async fn resolve_launch_attempt(
+        &self,
+        lease: &Lease,
+        attempt: Uuid,
+        instance: &str,
+    ) -> Result<LeaseCheck> {
         let verdict: String = sqlx::query_scalar("SELECT resolve_launch_attempt($1, $2, $3, $4, $5)")
             .bind(lease.id)
             .bind(lease.token)

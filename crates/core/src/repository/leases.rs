@@ -146,7 +146,11 @@ impl Repository {
         let wait = Duration::from_secs_f64(wait.unwrap_or(0.0).max(0.0));
         let generation = generation.unwrap_or_default();
         Ok(match (verdict.as_str(), token) {
-            ("taken", Some(token)) => Verdict::Taken(Lease { id, generation, token }),
+            ("taken", Some(token)) => Verdict::Taken(Lease {
+                id,
+                generation,
+                token,
+            }),
             ("no_such_row", _) => Verdict::NoSuchRow,
             ("stale", _) => Verdict::Stale,
             ("held", _) => Verdict::Held,
@@ -155,7 +159,10 @@ impl Repository {
             ("parked", _) => Verdict::Parked,
             ("exhausted", _) => Verdict::Exhausted(generation),
             (other, _) => {
-                return Err(RepositoryError::Strange { id, what: format!("the lease verdict `{other}`") });
+                return Err(RepositoryError::Strange {
+                    id,
+                    what: format!("the lease verdict `{other}`"),
+                });
             }
         })
     }
@@ -186,17 +193,28 @@ impl Repository {
 
     /// Writes how a step ended, and gives the lease back. `look_again`: when the dispatcher looks at the row,
     /// should the next job be lost on its way.
-    pub async fn finish_step(&self, lease: &Lease, outcome: &Outcome, look_again: Duration) -> Result<Finished> {
+    pub async fn finish_step(
+        &self,
+        lease: &Lease,
+        outcome: &Outcome,
+        look_again: Duration,
+    ) -> Result<Finished> {
         let none = Facts::default();
         let (kind, to, facts, message, unblock, wait) = match outcome {
             Outcome::Advance { to, facts, why } => ("advance", Some(to.name()), facts, Some(why), None, None),
-            Outcome::Wait { after, waiting_for } => ("wait", None, &none, Some(waiting_for), None, Some(*after)),
-            Outcome::BackOff { after, error, unblock } => {
-                ("backoff", None, &none, Some(error), Some(unblock), Some(*after))
+            Outcome::Wait { after, waiting_for } => {
+                ("wait", None, &none, Some(waiting_for), None, Some(*after))
             }
-            Outcome::Pause { after, error, unblock } => {
-                ("pause", None, &none, Some(error), Some(unblock), Some(*after))
-            }
+            Outcome::BackOff {
+                after,
+                error,
+                unblock,
+            } => ("backoff", None, &none, Some(error), Some(unblock), Some(*after)),
+            Outcome::Pause {
+                after,
+                error,
+                unblock,
+            } => ("pause", None, &none, Some(error), Some(unblock), Some(*after)),
             Outcome::Park { fault, unblock } => ("park", None, &none, Some(fault), Some(unblock), None),
             Outcome::Release => ("release", None, &none, None, None, None),
         };
@@ -216,9 +234,10 @@ impl Repository {
                 .await?;
         Ok(Finished {
             check: check(&verdict),
-            state: state
-                .parse()
-                .map_err(|_| RepositoryError::Strange { id: lease.id, what: format!("the state `{state}`") })?,
+            state: state.parse().map_err(|_| RepositoryError::Strange {
+                id: lease.id,
+                what: format!("the state `{state}`"),
+            })?,
             generation,
             traceparent,
             held,

@@ -47,7 +47,9 @@ impl DueListener {
 #[derive(Debug, thiserror::Error)]
 pub enum RepositoryError {
     /// The URL cannot be read.
-    #[error("the Postgres URL cannot be read: {0}; it looks like postgres://user:password@host:5432/database")]
+    #[error(
+        "the Postgres URL cannot be read: {0}; it looks like postgres://user:password@host:5432/database"
+    )]
     BadUrl(String),
     /// Postgres does not answer, or refused the login.
     #[error("Postgres cannot be reached: {0}")]
@@ -80,7 +82,10 @@ impl RepositoryError {
                 sqlx::Error::Database(db) => {
                     // Shutting down, starting up, too many connections, connection exceptions, serialisation.
                     db.code().is_some_and(|c| {
-                        c.starts_with("57") || c.starts_with("53") || c.starts_with("08") || c.starts_with("40")
+                        c.starts_with("57")
+                            || c.starts_with("53")
+                            || c.starts_with("08")
+                            || c.starts_with("40")
                     })
                 }
                 sqlx::Error::Io(_)
@@ -130,10 +135,13 @@ impl Repository {
 
     /// Sees that Postgres answers.
     pub async fn ping(&self) -> Result<()> {
-        sqlx::query("SELECT 1").execute(&self.pool).await.map_err(|error| match error {
-            sqlx::Error::Database(db) => RepositoryError::Unreachable(db.message().to_owned()),
-            other => RepositoryError::Unreachable(other.to_string()),
-        })?;
+        sqlx::query("SELECT 1")
+            .execute(&self.pool)
+            .await
+            .map_err(|error| match error {
+                sqlx::Error::Database(db) => RepositoryError::Unreachable(db.message().to_owned()),
+                other => RepositoryError::Unreachable(other.to_string()),
+            })?;
         Ok(())
     }
 
@@ -147,16 +155,17 @@ impl Repository {
     /// expand first, so that old and new binaries run side by side.
     pub async fn check_schema(&self) -> Result<()> {
         let wanted = MIGRATIONS.iter().map(|m| m.version).max().unwrap_or(0);
-        let found: Option<i64> = match sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations WHERE success")
-            .fetch_one(&self.pool)
-            .await
-        {
-            Ok(found) => found,
-            Err(sqlx::Error::Database(db)) if db.code().as_deref() == Some("42P01") => None,
-            // A role that may not read the migrations table still may use the schema: look for its newest part.
-            Err(sqlx::Error::Database(db)) if db.code().as_deref() == Some("42501") => return Ok(()),
-            Err(other) => return Err(other.into()),
-        };
+        let found: Option<i64> =
+            match sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations WHERE success")
+                .fetch_one(&self.pool)
+                .await
+            {
+                Ok(found) => found,
+                Err(sqlx::Error::Database(db)) if db.code().as_deref() == Some("42P01") => None,
+                // A role that may not read the migrations table still may use the schema: look for its newest part.
+                Err(sqlx::Error::Database(db)) if db.code().as_deref() == Some("42501") => return Ok(()),
+                Err(other) => return Err(other.into()),
+            };
         match found {
             Some(found) if found >= wanted => Ok(()),
             Some(found) => Err(RepositoryError::Schema(format!(
@@ -170,7 +179,9 @@ impl Repository {
 
     /// The fleet's identity, made at the first migrate.
     pub async fn fleet_id(&self) -> Result<Uuid> {
-        Ok(sqlx::query_scalar("SELECT id FROM fleet").fetch_one(&self.pool).await?)
+        Ok(sqlx::query_scalar("SELECT id FROM fleet")
+            .fetch_one(&self.pool)
+            .await?)
     }
 
     /// Whether a commit survives a crash of Postgres: `fsync` and `synchronous_commit` on. Returns the settings

@@ -95,8 +95,10 @@ fn gatewayd(row: &PgRow) -> Result<Gatewayd> {
 }
 
 fn state(id: i64, text: &str) -> Result<State> {
-    text.parse()
-        .map_err(|_| RepositoryError::Strange { id, what: format!("the state `{text}`") })
+    text.parse().map_err(|_| RepositoryError::Strange {
+        id,
+        what: format!("the state `{text}`"),
+    })
 }
 
 /// One entry of a gatewayd's history.
@@ -166,14 +168,20 @@ impl Repository {
     /// A row by its id.
     pub async fn gatewayd(&self, id: i64) -> Result<Option<Gatewayd>> {
         let sql = format!("SELECT {COLUMNS} FROM gatewayds WHERE id = $1");
-        let row = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(id).fetch_optional(&self.pool).await?;
+        let row = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(id)
+            .fetch_optional(&self.pool)
+            .await?;
         row.as_ref().map(gatewayd).transpose()
     }
 
     /// A row by its name.
     pub async fn gatewayd_named(&self, name: &str) -> Result<Option<Gatewayd>> {
         let sql = format!("SELECT {COLUMNS} FROM gatewayds WHERE name = $1");
-        let row = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(name).fetch_optional(&self.pool).await?;
+        let row = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(name)
+            .fetch_optional(&self.pool)
+            .await?;
         row.as_ref().map(gatewayd).transpose()
     }
 
@@ -214,10 +222,12 @@ impl Repository {
 
     /// What operators read of a row beside [`Gatewayd`]; `None` when there is no such row.
     pub async fn surroundings(&self, id: i64) -> Result<Option<Surroundings>> {
-        Ok(sqlx::query_as("SELECT due_at, changed_by, changed_why FROM gatewayds WHERE id = $1")
-            .bind(id)
-            .fetch_optional(&self.pool)
-            .await?)
+        Ok(
+            sqlx::query_as("SELECT due_at, changed_by, changed_why FROM gatewayds WHERE id = $1")
+                .bind(id)
+                .fetch_optional(&self.pool)
+                .await?,
+        )
     }
 
     /// Rows by state, of all states that have any.
@@ -229,7 +239,13 @@ impl Repository {
         .fetch_all(&self.pool)
         .await?;
         rows.into_iter()
-            .map(|(name, rows, faulty)| Ok(StateCount { state: state(0, &name)?, rows, faulty }))
+            .map(|(name, rows, faulty)| {
+                Ok(StateCount {
+                    state: state(0, &name)?,
+                    rows,
+                    faulty,
+                })
+            })
             .collect()
     }
 
@@ -243,7 +259,12 @@ impl Repository {
             .await?;
         rows.into_iter()
             .map(|(id, name, generation, traceparent)| {
-                Ok(DueJob { id, state: state(id, &name)?, generation, traceparent })
+                Ok(DueJob {
+                    id,
+                    state: state(id, &name)?,
+                    generation,
+                    traceparent,
+                })
             })
             .collect()
     }
@@ -273,8 +294,15 @@ impl Repository {
 
     /// Parks rows that are past their state's deadline and in no worker's hand. Returns their names for the log:
     /// id, state and fault.
-    pub async fn park_overdue(&self, deadlines: &BTreeMap<State, Duration>, by: &str) -> Result<Vec<(i64, String, String)>> {
-        let seconds: BTreeMap<&str, f64> = deadlines.iter().map(|(s, d)| (s.name(), d.as_secs_f64())).collect();
+    pub async fn park_overdue(
+        &self,
+        deadlines: &BTreeMap<State, Duration>,
+        by: &str,
+    ) -> Result<Vec<(i64, String, String)>> {
+        let seconds: BTreeMap<&str, f64> = deadlines
+            .iter()
+            .map(|(s, d)| (s.name(), d.as_secs_f64()))
+            .collect();
         Ok(sqlx::query_as("SELECT * FROM park_overdue($1, $2)")
             .bind(sqlx::types::Json(seconds))
             .bind(by)
@@ -284,15 +312,19 @@ impl Repository {
 
     /// The state machine as the database has it: from, to, who.
     pub async fn transitions(&self) -> Result<Vec<(String, String, String)>> {
-        Ok(sqlx::query_as("SELECT from_state, to_state, made_by FROM transitions")
-            .fetch_all(&self.pool)
-            .await?)
+        Ok(
+            sqlx::query_as("SELECT from_state, to_state, made_by FROM transitions")
+                .fetch_all(&self.pool)
+                .await?,
+        )
     }
 
     /// The states as the database has them: name, step, worker.
     pub async fn states(&self) -> Result<Vec<(String, Option<String>, Option<String>)>> {
-        Ok(sqlx::query_as("SELECT name, step, worker FROM states ORDER BY place")
-            .fetch_all(&self.pool)
-            .await?)
+        Ok(
+            sqlx::query_as("SELECT name, step, worker FROM states ORDER BY place")
+                .fetch_all(&self.pool)
+                .await?,
+        )
     }
 }

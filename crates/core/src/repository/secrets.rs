@@ -19,10 +19,12 @@ pub struct StoredWallet {
 impl Repository {
     /// gatewayd's API key, sealed.
     pub async fn api_key(&self, id: i64) -> Result<Option<Vec<u8>>> {
-        Ok(sqlx::query_scalar("SELECT sealed FROM api_keys WHERE gatewayd_id = $1")
-            .bind(id)
-            .fetch_optional(&self.pool)
-            .await?)
+        Ok(
+            sqlx::query_scalar("SELECT sealed FROM api_keys WHERE gatewayd_id = $1")
+                .bind(id)
+                .fetch_optional(&self.pool)
+                .await?,
+        )
     }
 
     /// Keeps the API key that was read from a host.
@@ -50,7 +52,13 @@ impl Repository {
     }
 
     /// Keeps a new wallet, unless the gatewayd has one: that one stays. Read back which one it is.
-    pub async fn keep_wallet(&self, lease: &Lease, address: &str, key_type: &str, sealed: &[u8]) -> Result<LeaseCheck> {
+    pub async fn keep_wallet(
+        &self,
+        lease: &Lease,
+        address: &str,
+        key_type: &str,
+        sealed: &[u8],
+    ) -> Result<LeaseCheck> {
         let verdict: String = sqlx::query_scalar("SELECT keep_wallet($1, $2, $3, $4, $5, $6)")
             .bind(lease.id)
             .bind(lease.token)

@@ -1,0 +1,101 @@
+//! The walk itself, on real programs only: moto's EC2, OpenSSH, and gatewayd with all its processes.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "tests"
+)]
+
+use gatewayzen_core::State;
+use integration_tests::harness::{LocalFleet, Mode};
+
+/// Each environment of local hosts has a network of its own; the demo has 127.64.
+const NETWORK: u8 = 71;
+const NETWORK_OF_MANY: u8 = 72;
+
+#[tokio::test]
+async fn a_real_gatewayd_walks_round_every_state_and_keeps_its_wallet() {
+    let fleet = LocalFleet::new(Mode::Full, NETWORK, "").await;
+    let services = fleet.start_all();
+    let id = fleet.launch("acme").await;
+    let live = fleet.reached(id, State::Live).await;
+    let instance = live.instance_id.clone().unwrap();
+    let wallet = live.ripple_address.clone().unwrap();
+    assert_eq!(live.release_in_place.as_deref(), Some("3.29.0"));
+    let processes = fleet.on_host(&instance, "pm2 jlist").await;
+    assert!(
+        processes.contains("processes/server.js") && processes.contains("processes/deposits.js"),
+        "{processes}"
+    );
+
+    // Restarted behind our back, and nobody sets a wallet: it is there, because it was saved.
+    fleet.on_host(&instance, "pm2 kill").await;
+    drop(services);
+    let start = "cd gatewayd && pm2 ping >/dev/null && SSL_KEY_PATH=$HOME/.gatewayzen/tls/key.pem \
+        SSL_CERTIFICATE_PATH=$HOME/.gatewayzen/tls/certificate.pem timeout 30 bin/gateway start";
+    fleet.on_host(&instance, start).await;
+    let saved = fleet
+        .on_host(&instance, "cd gatewayd && bin/gateway get_cold_wallet")
+        .await;
+    assert!(saved.contains(&wallet), "{saved}");
+
+    let _services = fleet.start_all();
+    for (to, ends_in) in [(State::Stop, State::Stopped), (State::Start, State::Live)] {
+        fleet.write_state(id, to).await.unwrap();
+        fleet.reached(id, ends_in).await;
+    }
+    sqlx::query("UPDATE gatewayds SET state = 'update', release = 'v3.29.1' WHERE id = $1")
+        .bind(id)
+        .execute(&fleet.database.app)
+        .await
+        .unwrap();
+    let updated = fleet.reached(id, State::Stopped).await;
+    assert_eq!(updated.release_in_place.as_deref(), Some("3.29.1"));
+    assert_ne!(updated.commit_in_place, live.commit_in_place);
+    let head = fleet
+        .on_host(&instance, "cd gatewayd && git rev-parse v3.29.1^{commit}")
+        .await;
+    assert_eq!(updated.commit_in_place.as_deref(), Some(head.trim()));
+
+    fleet.write_state(id, State::Start).await.unwrap();
+    let again = fleet.reached(id, State::Live).await;
+    assert_eq!(again.ripple_address.as_deref(), Some(wallet.as_str()));
+    assert_eq!(
+        again.tls_fingerprint, live.tls_fingerprint,
+        "the host keeps its certificate"
+    );
+    fleet.write_state(id, State::Terminate).await.unwrap();
+    let ended = fleet.reached(id, State::Terminated).await;
+    assert_eq!(
+        ended.ripple_address.as_deref(),
+        Some(wallet.as_str()),
+        "the wallet stays"
+    );
+    fleet.end().await;
+}
+
+#[tokio::test]
+async fn three_real_gatewayds_come_to_live_side_by_side() {
+    let fleet = LocalFleet::new(Mode::Light, NETWORK_OF_MANY, "").await;
+    let _services = fleet.start_all();
+    let mut ids = Vec::new();
+    for name in ["one", "two", "three"] {
+        ids.push(fleet.launch(name).await);
+    }
+    let mut wallets = std::collections::BTreeSet::new();
+    for id in &ids {
+        let row = fleet.reached(*id, State::Live).await;
+        let saved = fleet
+            .on_host(
+                row.instance_id.as_deref().unwrap(),
+                "cat gatewayd/config/config.json",
+            )
+            .await;
+        let wallet = row.ripple_address.unwrap();
+        assert!(saved.contains(&wallet), "what the row says is what the host has");
+        wallets.insert(wallet);
+    }
+    assert_eq!(wallets.len(), 3, "each has a wallet of its own");
+    fleet.end().await;
+}
