@@ -101,7 +101,7 @@ impl Queue {
     ///
     /// A job counts as queued from its push until a worker of this crate takes it: one that runs may be
     /// queued again. The marker of a queued job is believed for `marker_ttl`; after that the queue itself is
-    /// searched for the job, which costs time in proportion to its length. So a queue that was cleared by
+    /// searched for the job, unless it is longer than 10,000 (then the marker counts for ten times as long). So a queue that was cleared by
     /// hand, or drained by another client, delays a job by no more than that, one that is empty does
     /// not delay it at all, and looking again for ever grows no backlog. Keys: `queues`, `queue:NAME`,
     /// `unique:NAME:SHA1`.

@@ -4,6 +4,8 @@ local prefix, believed, pushed = ARGV[1], tonumber(ARGV[2]), 0
 -- A marker outlives the time for which it is believed, so that after it the queue itself is asked: a backlog
 -- that nobody takes does not grow by one more push each time, and a queue that was cleared is filled again.
 local kept = believed * 10
+-- A search takes time in proportion to the queue: in a longer one a marker is believed until it is gone.
+local searched = 10000
 for i = 3, #ARGV, 2 do
   local queue, payload = ARGV[i], ARGV[i + 1]
   local list = prefix .. 'queue:' .. queue
@@ -13,7 +15,7 @@ for i = 3, #ARGV, 2 do
   if queued and redis.call('EXISTS', list) == 0 then
     -- Left over from a queue that was cleared, or drained by a client that knows nothing of markers.
     queued = false
-  elseif queued and left < kept - believed then
+  elseif queued and left < kept - believed and redis.call('LLEN', list) <= searched then
     queued = redis.call('LPOS', list, payload) ~= false
     if queued then redis.call('PEXPIRE', marker, kept) end
   end
