@@ -323,11 +323,24 @@ BEGIN
   SELECT * INTO g FROM gatewayds WHERE gatewayds.id = p_id FOR UPDATE;
   verdict := coalesce(check_lease(g, p_token, p_generation), 'lost');
   IF verdict = 'held' AND NOT EXISTS (SELECT FROM wallets WHERE gatewayd_id = p_id) THEN
+    -- Guards against the power cut after the answer: whatever this session was set to, the wallet is on disk
+    -- before anybody hears its address. Holds to the end of the transaction, its commit included.
+    PERFORM set_config('synchronous_commit', 'on', true);
     INSERT INTO wallets (gatewayd_id, address, key_type) VALUES (p_id, p_address, p_key_type);
     INSERT INTO wallet_seeds (gatewayd_id, version, sealed) VALUES (p_id, 1, p_sealed);
     UPDATE gatewayds SET ripple_address = p_address WHERE gatewayds.id = p_id;
   END IF;
   RETURN verdict;
+END
+$$;
+
+-- Every role may see which migrations there are, so that every service can tell whether it fits. The table is
+-- there before the first migration where sqlx applies them.
+DO $$
+BEGIN
+  IF to_regclass('public._sqlx_migrations') IS NOT NULL THEN
+    GRANT SELECT ON _sqlx_migrations TO gatewayzen_app, gatewayzen_service, gatewayzen_operator;
+  END IF;
 END
 $$;
 

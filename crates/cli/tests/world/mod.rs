@@ -11,9 +11,17 @@ use gatewayzen_core::{Facts, Repository, State};
 use serde_json::Value;
 use sqlx::Connection as _;
 
-fn variable(name: &str) -> String {
-    std::env::var(name)
-        .unwrap_or_else(|_| panic!("{name} is not set: run `make test`, which starts what tests need"))
+/// A URL of the environment, or of what `make services` wrote.
+fn variable(name: &str, written: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../.dev/env");
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        let prefix = format!("export {written}=");
+        let found = text.lines().find_map(|line| line.strip_prefix(&prefix));
+        found
+            .unwrap_or_else(|| panic!("{name} is not set and no private servers run: run `make test`"))
+            .to_owned()
+    })
 }
 
 pub struct World {
@@ -40,7 +48,7 @@ impl World {
         // Also other than what an earlier run left behind that was killed.
         let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis();
         let name = format!("cli_{now}_{}_{number}", std::process::id());
-        let admin = variable("GATEWAYZEN_TEST_POSTGRES");
+        let admin = variable("TEST_POSTGRES_URL", "DATABASE_URL");
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -54,7 +62,7 @@ impl World {
         World {
             name,
             admin,
-            redis: variable("GATEWAYZEN_TEST_REDIS"),
+            redis: variable("TEST_REDIS_URL", "REDIS_URL"),
             repository,
             runtime,
         }
@@ -238,7 +246,7 @@ impl Running {
 fn with_database(admin: &str, name: &str) -> String {
     let (server, _) = admin
         .rsplit_once('/')
-        .expect("GATEWAYZEN_TEST_POSTGRES ends with a database");
+        .expect("the administrator's URL ends with a database");
     format!("{server}/{name}")
 }
 

@@ -162,8 +162,14 @@ impl Repository {
             {
                 Ok(found) => found,
                 Err(sqlx::Error::Database(db)) if db.code().as_deref() == Some("42P01") => None,
-                // A role that may not read the migrations table still may use the schema: look for its newest part.
-                Err(sqlx::Error::Database(db)) if db.code().as_deref() == Some("42501") => return Ok(()),
+                // A table that this role may not read was made by other hands than these migrations.
+                Err(sqlx::Error::Database(db)) if db.code().as_deref() == Some("42501") => {
+                    return Err(RepositoryError::Schema(
+                        "this login may not read the table _sqlx_migrations: run `gatewayzen migrate` as the \
+                         database's owner"
+                            .into(),
+                    ));
+                }
                 Err(other) => return Err(other.into()),
             };
         match found {
