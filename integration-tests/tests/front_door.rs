@@ -315,7 +315,7 @@ async fn a_stale_worker_changes_nothing() {
     let short = Duration::from_millis(1);
     assert_eq!(service.renew_lease(&next, short).await.unwrap(), LeaseCheck::Held);
     integration_tests::harness::eventually("the lease to expire", async || {
-        (service.renew_lease(&next, LEASE).await.unwrap() == LeaseCheck::Lost).then_some(())
+        (service.renew_lease(&next, short).await.unwrap() == LeaseCheck::Lost).then_some(())
     })
     .await;
     assert_eq!(

@@ -21,5 +21,5 @@ mod shutdown;
 pub mod telemetry;
 
 pub use health::Health;
-pub use service::{EXIT_CONFIG, Error, Service, Stopped, main};
+pub use service::{EXIT_CONFIG, Error, GOOD, Service, Stopped, main, main_with_check};
 pub use settings::{ConfigError, Settings};

@@ -20,6 +20,12 @@ use crate::{keys, shutdown, telemetry};
 /// The arguments or the configuration are wrong: `EX_USAGE` of `sysexits.h`. Starting again does not help.
 pub const EXIT_CONFIG: u8 = 64;
 
+/// `--check` could not reach what it checks: `EX_UNAVAILABLE` of `sysexits.h`.
+const EXIT_UNAVAILABLE: u8 = 69;
+
+/// What `--check` says when all is well.
+pub const GOOD: &str = "the configuration is good";
+
 /// Steps wait on the network nearly all the time: more threads would only take memory.
 const THREADS: usize = 2;
 
@@ -132,6 +138,18 @@ where
     F: FnOnce(Service) -> R,
     R: Future<Output = Result<(), Error>>,
 {
+    main_with_check(name, async |_| Ok(GOOD.to_owned()), run)
+}
+
+/// As [`main`], for a service that can check more than the settings themselves. `check` is run for `--check` only
+/// and returns the sentence to print; a [`ConfigError`] ends with 64, any other error with 69.
+pub fn main_with_check<C, D, F, R>(name: &'static str, check: C, run: F) -> ExitCode
+where
+    C: FnOnce(Settings) -> D,
+    D: Future<Output = Result<String, Error>>,
+    F: FnOnce(Service) -> R,
+    R: Future<Output = Result<(), Error>>,
+{
     let arguments = match arguments(name) {
         Ok(arguments) => arguments,
         Err(code) => return code,
@@ -148,10 +166,32 @@ where
             .warnings
             .iter()
             .for_each(|warning| eprintln!("{name}: warning: {warning}"));
-        println!("{name}: the configuration is good");
-        return ExitCode::SUCCESS;
+        return checked(name, check(prepared.settings));
     }
     start(name, prepared, run)
+}
+
+/// Waits for a check and tells its end.
+fn checked(name: &str, check: impl Future<Output = Result<String, Error>>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(check),
+        Err(error) => Err(error.into()),
+    };
+    match result {
+        Ok(sentence) => {
+            println!("{name}: {sentence}");
+            ExitCode::SUCCESS
+        }
+        Err(error) if error.is::<ConfigError>() => {
+            eprintln!("{name}: bad configuration: {error}");
+            ExitCode::from(EXIT_CONFIG)
+        }
+        Err(error) => {
+            eprintln!("{name}: {error}");
+            ExitCode::from(EXIT_UNAVAILABLE)
+        }
+    }
 }
 
 fn arguments(name: &'static str) -> Result<Arguments, ExitCode> {

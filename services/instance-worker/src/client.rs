@@ -6,7 +6,9 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, ConfigLoader, Region, retry::RetryConfig};
 use aws_sdk_ec2::Client;
 use aws_smithy_http_client::{Builder, tls};
-use gatewayzen_bootstrap::ConfigError;
+use gatewayzen_bootstrap::{ConfigError, Error, GOOD};
+
+use crate::errors::{Failure, Meaning};
 
 /// How often the SDK sends a call that may be repeated.
 const TRIES: u32 = 3;
@@ -49,4 +51,31 @@ pub fn loader() -> ConfigLoader {
         .http_client(http)
         .timeout_config(timeouts)
         .retry_config(RetryConfig::standard().with_max_attempts(TRIES))
+}
+
+/// Sees that EC2 takes the credentials, by a call that changes nothing.
+///
+/// # Errors
+/// A [`ConfigError`] for a missing region and for credentials that EC2 refuses; any other for an EC2 that cannot be
+/// reached.
+pub async fn check(region: &str) -> Result<String, Error> {
+    let client = connect(region).await?;
+    let failure = match client.describe_instances().dry_run(true).send().await {
+        Ok(_) => return Ok(format!("{GOOD}, and EC2 takes the credentials")),
+        Err(error) => Failure::new("DescribeInstances", &error),
+    };
+    match failure.meaning {
+        // EC2's way to say that a dry run would have gone well.
+        _ if failure.code == "DryRunOperation" => Ok(format!("{GOOD}, and EC2 takes the credentials")),
+        Meaning::Credentials => Err(ConfigError::of(
+            "AWS credentials",
+            format!(
+                "{}: give the worker credentials of the fleet's account (environment, profile or instance role), \
+                 with the rights to RunInstances, CreateTags, DescribeInstances and TerminateInstances",
+                failure.sentence()
+            ),
+        )
+        .into()),
+        _ => Err(failure.sentence().into()),
+    }
 }

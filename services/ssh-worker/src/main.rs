@@ -2,14 +2,29 @@
 
 use std::process::ExitCode;
 
-use gatewayzen_bootstrap::keys;
+use gatewayzen_bootstrap::settings::Settings;
+use gatewayzen_bootstrap::{ConfigError, GOOD, keys};
 use ssh_worker::steps::SshSteps;
 
 fn main() -> ExitCode {
-    gatewayzen_bootstrap::main("ssh-worker", async |service| {
-        let private_key = keys::read_private("ssh.key_file", &service.settings.ssh.key_file)?;
-        let steps = SshSteps::new(&service.settings, &private_key, service.key_ring()?)?;
-        tracing::info!(key = steps.fleet_key(), "logs in with this key");
-        gatewayzen_worker::serve(service, steps).await
-    })
+    gatewayzen_bootstrap::main_with_check(
+        "ssh-worker",
+        async |settings| {
+            let steps = steps(&settings)?;
+            Ok(format!(
+                "{GOOD}, and it logs in with the key {}",
+                steps.fleet_key()
+            ))
+        },
+        async |service| {
+            let steps = steps(&service.settings)?;
+            tracing::info!(key = steps.fleet_key(), "logs in with this key");
+            gatewayzen_worker::serve(service, steps).await
+        },
+    )
+}
+
+fn steps(settings: &Settings) -> Result<SshSteps, ConfigError> {
+    let private_key = keys::read_private("ssh.key_file", &settings.ssh.key_file)?;
+    SshSteps::new(settings, &private_key, keys::key_ring(&settings.secrets)?)
 }

@@ -3,10 +3,12 @@
 use std::fmt;
 use std::io::IsTerminal as _;
 
-use tracing::{Event, Subscriber};
+use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_subscriber::filter::{FilterExt as _, LevelFilter, filter_fn};
 use tracing_subscriber::fmt::format::{Format, Json, JsonFields, Writer};
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::Filter;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{EnvFilter, Layer};
 
@@ -19,8 +21,7 @@ pub(super) fn layer<S>(service: &'static str, settings: &Settings) -> Result<Box
 where
     S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
 {
-    let filter = EnvFilter::try_new(&settings.log)
-        .map_err(|error| ConfigError::of("telemetry.log", format!("not a log filter: {error}")))?;
+    let filter = filter(&settings.log)?;
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     Ok(match settings.log_format {
         LogFormat::Text => {
@@ -43,6 +44,29 @@ where
                 .boxed()
         }
     })
+}
+
+/// Libraries that show whole requests and packets below INFO: a launch's user data with the host's private key, an
+/// API key, a wallet's address on its way.
+const TALKATIVE: [&str; 8] = [
+    "aws_", "h2", "hyper", "log", "reqwest", "russh", "rustls", "ssh_key",
+];
+
+/// What was asked for, less what could show a secret: no setting, however exact its target, makes these libraries
+/// say it.
+fn filter<S: Subscriber>(asked: &str) -> Result<impl Filter<S> + use<S>, ConfigError> {
+    let asked = EnvFilter::try_new(asked)
+        .map_err(|error| ConfigError::of("telemetry.log", format!("not a log filter: {error}")))?;
+    let quiet = filter_fn(harmless).with_max_level_hint(LevelFilter::TRACE);
+    Ok(asked.and(quiet))
+}
+
+fn harmless(metadata: &Metadata<'_>) -> bool {
+    // The more is shown, the greater the level.
+    *metadata.level() <= Level::INFO
+        || !TALKATIVE
+            .iter()
+            .any(|library| metadata.target().starts_with(library))
 }
 
 /// Puts the service's name after the time.
@@ -110,6 +134,40 @@ pub(super) mod tests {
 
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
+        }
+    }
+
+    #[test]
+    fn no_setting_makes_a_library_show_whole_requests() {
+        for asked in [
+            "trace",
+            "aws_smithy_runtime=trace",
+            "info,aws_smithy_runtime::client::orchestrator=trace,russh::client=debug",
+            "[{request}]=trace",
+            "off,aws_sdk_ec2[call]=trace",
+        ] {
+            let lines = Lines::default();
+            let layer = tracing_subscriber::fmt::layer()
+                .with_writer(lines.writer())
+                .with_filter(filter(asked).unwrap());
+            tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+                let call =
+                    tracing::trace_span!(target: "aws_sdk_ec2::client", "call", request = "PRIVATE KEY");
+                let _entered = call.entered();
+                tracing::trace!(target: "aws_smithy_runtime::client::orchestrator", "PRIVATE KEY");
+                tracing::debug!(target: "russh::client", "PRIVATE KEY");
+                tracing::debug!(target: "hyper_util::client", "PRIVATE KEY");
+                tracing::info!(target: "aws_config", "an ordinary line");
+                tracing::trace!(target: "instance_worker::launch", "our own");
+            });
+            let text = lines.text();
+            assert!(!text.contains("PRIVATE KEY"), "{asked}: {text}");
+            if asked == "trace" {
+                assert!(
+                    text.contains("an ordinary line") && text.contains("our own"),
+                    "{text}"
+                );
+            }
         }
     }
 
