@@ -1,5 +1,7 @@
 //! Pushing the job of a row, at once or after a while.
 
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use gatewayzen_core::{JobArgs, State};
@@ -12,6 +14,8 @@ pub(crate) struct Pusher {
     pub(crate) queue: resque::Queue,
     pub(crate) marker_lifetime: Duration,
     pub(crate) shutdown: CancellationToken,
+    /// The jobs that came too early and wait here.
+    pub(crate) early: Arc<Mutex<HashSet<(i64, State)>>>,
 }
 
 /// Redis may be gone: how long a worker waits before it leaves the push to the dispatcher.
@@ -36,6 +40,29 @@ impl Pusher {
                 tracing::warn!(id = args.id, %step, "job not pushed, Redis is slow; the dispatcher will")
             }
         }
+    }
+
+    /// Keeps a job that came too early, and pushes it after a while. One for a row: whoever pushes the same job
+    /// many times must not fill this process's memory.
+    pub(crate) fn push_once_after(&self, after: Duration, state: State, args: JobArgs) {
+        let key = (args.id, state);
+        if !self.early().insert(key) {
+            return;
+        }
+        let this = self.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = tokio::time::sleep(after) => {
+                    this.early().remove(&key);
+                    this.push(state, &args).await;
+                }
+                () = this.shutdown.cancelled() => {}
+            }
+        });
+    }
+
+    fn early(&self) -> std::sync::MutexGuard<'_, HashSet<(i64, State)>> {
+        self.early.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Pushes it after a while. A shutdown forgets it: the dispatcher looks at the row soon after it is due.

@@ -60,6 +60,7 @@ impl<S: Steps> Runner<S> {
                 queue,
                 marker_lifetime,
                 shutdown,
+                early: Default::default(),
             },
             gate,
             stop,
@@ -87,7 +88,7 @@ impl<S: Steps> Runner<S> {
             Verdict::Taken(lease) => self.leased(step, lease, Instant::now()).await,
             Verdict::Busy(wait) | Verdict::NotYet(wait) => {
                 tracing::debug!(id = args.id, %step, ?wait, "not now; the job comes back");
-                self.pusher.push_after(wait, step.state(), args);
+                self.pusher.push_once_after(wait, step.state(), args);
                 Ok(())
             }
             Verdict::Exhausted(generation) => {
@@ -144,7 +145,9 @@ impl<S: Steps> Runner<S> {
             // that wants something else.
             Ok(Some(row)) if row.generation == lease.generation && row.state == step.state() => row,
             Ok(_) | Err(_) => {
-                self.write(&lease, &Outcome::Release, taken).await;
+                if let Some(finished) = self.write(&lease, &Outcome::Release).await {
+                    self.push_next(lease.id, &finished).await;
+                }
                 return Ok(());
             }
         };
@@ -199,7 +202,7 @@ impl<S: Steps> Runner<S> {
         let mut row = context.gatewayd;
         row.read_at += begun.elapsed();
         let outcome = outcome(&self.settings, &row, result, fastrand::f64());
-        let finished = self.write(lease, &outcome, taken).await?;
+        let finished = self.write(lease, &outcome).await?;
         tracing::Span::current().record("outcome", kind(&outcome));
         let traceparent = finished.traceparent.clone();
         if let (LeaseCheck::Held, Outcome::Advance { .. }, false, Some(traceparent)) = (
@@ -227,11 +230,18 @@ impl<S: Steps> Runner<S> {
             }
             // Done, or given back, or overtaken by a write that waited for this lease: the row's next step now.
             (LeaseCheck::Held | LeaseCheck::Superseded, _) => {
-                if !finished.held {
-                    self.pusher.push(finished.state, &next).await;
-                }
+                self.push_next(lease.id, &finished).await;
                 None
             }
+        }
+    }
+
+    /// Pushes the job of a row whose lease was given back, unless it is held.
+    async fn push_next(&self, id: i64, finished: &Finished) {
+        if finished.check != LeaseCheck::Lost && !finished.held {
+            let traceparent = finished.traceparent.clone();
+            let next = JobArgs { id, generation: Some(finished.generation), traceparent };
+            self.pusher.push(finished.state, &next).await;
         }
     }
 
@@ -258,8 +268,9 @@ impl<S: Steps> Runner<S> {
     }
 
     /// Writes the outcome, through an outage of Postgres as long as the lease may still stand.
-    async fn write(&self, lease: &Lease, outcome: &Outcome, taken: Instant) -> Option<Finished> {
-        let give_up = taken.max(Instant::now()) + self.settings.worker.lease;
+    async fn write(&self, lease: &Lease, outcome: &Outcome) -> Option<Finished> {
+        // It was taken or renewed before now, so by then it has expired.
+        let give_up = Instant::now() + self.settings.worker.lease;
         loop {
             match self
                 .repository

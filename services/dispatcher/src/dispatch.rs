@@ -1,6 +1,6 @@
 //! The dispatcher's loop: from due rows in Postgres to jobs in Redis.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gatewayzen_bootstrap::settings::Settings;
 use gatewayzen_core::repository::{DueJob, DueListener, RepositoryError};
@@ -35,13 +35,6 @@ impl Dispatcher {
     /// Rows are claimed and the claim committed before their jobs are pushed. Guards against the crash, or the
     /// loss of Redis, between the two: the claim itself says when to look again.
     pub(crate) async fn round(&self) -> Result<usize, RoundError> {
-        for (id, state, fault) in self
-            .repository
-            .park_overdue(&self.settings.deadlines.all(), &self.owner)
-            .await?
-        {
-            tracing::error!(id, state, fault, "row parked: past its deadline");
-        }
         let mut pushed = 0;
         loop {
             let due = self
@@ -53,6 +46,15 @@ impl Dispatcher {
                 return Ok(pushed);
             }
         }
+    }
+
+    /// Parks rows that are past their deadline and in no worker's hand.
+    async fn park_overdue(&self) -> Result<(), RoundError> {
+        let deadlines = self.settings.deadlines.all();
+        for (id, state, fault) in self.repository.park_overdue(&deadlines, &self.owner).await? {
+            tracing::error!(id, state, fault, "row parked: past its deadline");
+        }
+        Ok(())
     }
 
     async fn push(&self, due: &[DueJob]) -> Result<usize, RoundError> {
@@ -86,12 +88,24 @@ impl Dispatcher {
     pub(crate) async fn run(&self, health: &gatewayzen_bootstrap::Health, shutdown: &CancellationToken) {
         let mut listener: Option<DueListener> = None;
         let mut down = false;
+        let mut well_since = None;
         while !shutdown.is_cancelled() {
             if listener.is_none() {
                 listener = self.repository.listen_due().await.ok();
             }
-            match self.round().await {
+            // Guards against the outage of Redis or of all dispatchers that outlasted a deadline: the rows that it
+            // held up get their jobs first, and the workers time to take them.
+            let parks = well_since.is_some_and(|since: Instant| since.elapsed() > self.settings.worker.look_again * 2);
+            let round = async {
+                let pushed = self.round().await?;
+                if parks {
+                    self.park_overdue().await?;
+                }
+                Ok::<_, RoundError>(pushed)
+            };
+            match round.await {
                 Ok(pushed) => {
+                    well_since.get_or_insert_with(Instant::now);
                     if down {
                         tracing::info!("dispatching again");
                         down = false;
@@ -102,6 +116,7 @@ impl Dispatcher {
                     }
                 }
                 Err(error) => {
+                    well_since = None;
                     // One line for an outage, not one for a try.
                     if !down {
                         tracing::warn!(%error, "nothing dispatched; trying again every period");

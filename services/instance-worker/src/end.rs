@@ -71,7 +71,8 @@ impl InstanceSteps {
         })
     }
 
-    /// Ends the attempt's instance. What is still waited for, or `None` once it is gone.
+    /// Ends the attempt's instance. What is still waited for, or `None` once it is gone: EC2 says that it is
+    /// terminated, or, asked to end it, that it does not know it. That a describe does not show it is not enough.
     async fn end(
         &self,
         turn: &Turn<'_>,
@@ -94,7 +95,13 @@ impl InstanceSteps {
                     .instance_known_at
                     .map_or(Duration::ZERO, |since| now - since);
                 if known_for > self.settings.consistency_window {
-                    return Ok(None);
+                    // Guards against a stale describe: a machine that runs on would be lost from sight for good.
+                    return Ok(match self.ask_to_terminate(instance).await? {
+                        Asked::Taken => Some(format!(
+                            "EC2 to show the end of {instance}, which it took but does not list"
+                        )),
+                        Asked::Unknown => None,
+                    });
                 }
                 format!(
                     "EC2 to show {instance}, which it launched {} ago",
@@ -131,8 +138,8 @@ impl InstanceSteps {
         )))
     }
 
-    /// Asks for an instance's end. One that EC2 does not know (any more, or yet) is left to the next look.
-    async fn ask_to_terminate(&self, instance: &str) -> Result<(), StepError> {
+    /// Asks for an instance's end.
+    pub(crate) async fn ask_to_terminate(&self, instance: &str) -> Result<Asked, StepError> {
         match self
             .client
             .terminate_instances()
@@ -140,15 +147,24 @@ impl InstanceSteps {
             .send()
             .await
         {
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(Asked::Taken),
             Err(error) => {
                 let failure = Failure::new(CALL, &error);
                 if failure.meaning == Meaning::NoSuchInstance {
-                    Ok(())
+                    Ok(Asked::Unknown)
                 } else {
                     Err(failure.step_error())
                 }
             }
         }
     }
+}
+
+/// What EC2 says to a wish for an instance's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// It ends it.
+    Taken,
+    /// It does not know it, any more or yet.
+    Unknown,
 }

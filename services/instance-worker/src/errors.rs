@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use aws_sdk_ec2::config::http::HttpResponse;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use gatewayzen_core::StepError;
 
@@ -42,17 +43,21 @@ pub struct Failure {
 
 impl Failure {
     /// Reads what the SDK says.
-    pub fn new<E, R>(call: &'static str, error: &SdkError<E, R>) -> Failure
+    pub fn new<E>(call: &'static str, error: &SdkError<E, HttpResponse>) -> Failure
     where
         E: ProvideErrorMetadata + Error + 'static,
-        R: std::fmt::Debug,
     {
         if let SdkError::ServiceError(service) = error
             && let Some(code) = service.err().code()
         {
             let message = service.err().message().unwrap_or_default();
+            let meaning = match meaning(code) {
+                // A refusal that is not in the table, told as EC2's own failure: it may have carried the call out.
+                Meaning::Refused if service.raw().status().is_server_error() => Meaning::Unanswered,
+                known => known,
+            };
             return Failure {
-                meaning: meaning(code),
+                meaning,
                 call,
                 code: code.to_owned(),
                 message: shortened(message),

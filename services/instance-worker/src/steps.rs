@@ -64,6 +64,7 @@ impl Steps for InstanceSteps {
             lease: &context.lease,
             repository: &context.repository,
             begun: Instant::now(),
+            begun_at: OffsetDateTime::now_utc(),
         };
         match context.step {
             Step::InitializeEc2Instance => self.initialize(&turn).await,
@@ -82,12 +83,16 @@ pub(crate) struct Turn<'a> {
     pub(crate) lease: &'a Lease,
     pub(crate) repository: &'a Repository,
     begun: Instant,
+    begun_at: OffsetDateTime,
 }
 
 impl Turn<'_> {
-    /// Postgres's clock, by which all times of an attempt are kept.
+    /// Postgres's clock, by which all times of an attempt are kept. Guards against the machine that was suspended
+    /// in mid-step, whose monotonic clock stood still meanwhile.
     pub(crate) fn now(&self) -> OffsetDateTime {
-        self.row.read_at + self.begun.elapsed()
+        let by_the_wall = OffsetDateTime::now_utc() - self.begun_at;
+        let elapsed = self.begun.elapsed().max(by_the_wall.try_into().unwrap_or_default());
+        self.row.read_at + elapsed
     }
 }
 

@@ -224,7 +224,7 @@ async fn a_machine_that_ec2_does_not_show_yet_is_waited_for_and_then_given_up() 
         .sql("UPDATE launch_attempts SET instance_known_at = instance_known_at - interval '1 hour'")
         .await;
     let text = transient(story.step(id, State::Instance).await);
-    assert!(text.contains("does not show i-"), "{text}");
+    assert!(text.contains("does not know i-"), "{text}");
     assert!(story.repository.launch_attempt(id).await.unwrap().is_none());
 }
 

@@ -156,7 +156,7 @@ fn impossible_values_and_pairs_are_refused() {
         ),
         (
             "[worker]\nbackoff_longest = \"1s\"",
-            "worker.backoff_longest (FILE): must not be shorter than worker.backoff_first, which is 2s",
+            "worker.backoff_longest (FILE): must not be shorter than worker.backoff_first, which is 5s",
         ),
         (
             "[worker]\nqueues = [\"startGateway\"]",
