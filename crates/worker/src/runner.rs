@@ -240,7 +240,11 @@ impl<S: Steps> Runner<S> {
     async fn push_next(&self, id: i64, finished: &Finished) {
         if finished.check != LeaseCheck::Lost && !finished.held {
             let traceparent = finished.traceparent.clone();
-            let next = JobArgs { id, generation: Some(finished.generation), traceparent };
+            let next = JobArgs {
+                id,
+                generation: Some(finished.generation),
+                traceparent,
+            };
             self.pusher.push(finished.state, &next).await;
         }
     }

@@ -95,7 +95,8 @@ impl Dispatcher {
             }
             // Guards against the outage of Redis or of all dispatchers that outlasted a deadline: the rows that it
             // held up get their jobs first, and the workers time to take them.
-            let parks = well_since.is_some_and(|since: Instant| since.elapsed() > self.settings.worker.look_again * 2);
+            let parks = well_since
+                .is_some_and(|since: Instant| since.elapsed() > self.settings.worker.look_again * 2);
             let round = async {
                 let pushed = self.round().await?;
                 if parks {

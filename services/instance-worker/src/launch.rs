@@ -6,8 +6,8 @@ use gatewayzen_core::{Facts, Next, StepError};
 use time::Duration;
 
 use crate::attempt::{Resolution, launch_error, stored_request};
-use crate::end::Asked;
 use crate::describe::{By, Seen};
+use crate::end::Asked;
 use crate::host_key::fingerprint;
 use crate::steps::{InstanceSteps, Turn, seconds, stamp};
 
@@ -130,7 +130,9 @@ impl InstanceSteps {
         }
         // Guards against a stale describe: a second machine must not be launched beside one that runs on.
         if self.ask_to_terminate(instance).await? == Asked::Taken {
-            return Ok(self.not_yet(format!("EC2 to show the end of {instance}, which it took but does not list")));
+            return Ok(self.not_yet(format!(
+                "EC2 to show the end of {instance}, which it took but does not list"
+            )));
         }
         let why = format!(
             "EC2 does not know {instance} {} after its launch",

@@ -91,7 +91,10 @@ impl Turn<'_> {
     /// in mid-step, whose monotonic clock stood still meanwhile.
     pub(crate) fn now(&self) -> OffsetDateTime {
         let by_the_wall = OffsetDateTime::now_utc() - self.begun_at;
-        let elapsed = self.begun.elapsed().max(by_the_wall.try_into().unwrap_or_default());
+        let elapsed = self
+            .begun
+            .elapsed()
+            .max(by_the_wall.try_into().unwrap_or_default());
         self.row.read_at + elapsed
     }
 }
