@@ -57,7 +57,7 @@ pg_bin() {
 }
 
 # as_postgres COMMAND…: PostgreSQL refuses to run as root; under root it becomes the system's postgres user. Where that
-# user may not pass through the folders above the project (a clone in /root, say), it gets the one capability to do so,
+# user may not pass through the folders above the project (a clone in the home of root, say), it gets the one capability to do so,
 # which is better than loosening somebody's home folder.
 as_postgres() {
   if [ "$(id -u)" != 0 ]; then "$@"; return; fi
