@@ -7,7 +7,7 @@ DECLARE
   role_name text;
 BEGIN
   -- gatewayzen_app:      external applications; create, move and read gatewayds, never a secret.
-  -- gatewayzen_service:  dispatcher and workers; change rows only through the functions of migration 4.
+  -- gatewayzen_service:  dispatcher and workers; change rows only through the functions of migration 5.
   -- gatewayzen_operator: the command line; what an application may do, and hold and resume.
   -- They may log in, but have no password until somebody gives them one.
   FOREACH role_name IN ARRAY ARRAY['gatewayzen_app', 'gatewayzen_service', 'gatewayzen_operator'] LOOP

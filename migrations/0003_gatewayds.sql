@@ -67,7 +67,7 @@ CREATE TABLE gatewayd_history (
 CREATE INDEX gatewayd_history_of ON gatewayd_history (gatewayd_id, id);
 
 -- What a plain write may do. Every plain write is judged as external, whoever makes it; only the functions
--- of migration 4 run as gatewayzen_engine.
+-- of migration 5 run as gatewayzen_engine.
 CREATE FUNCTION gatewayds_guard_insert() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN

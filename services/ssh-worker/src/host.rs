@@ -248,6 +248,10 @@ impl SshSteps {
 
 /// What the command printed, for the end of a sentence. Of `get_key` only what cannot be the key.
 fn said(command: Command, output: &Output) -> String {
+    // gatewayd's migrations print the database's URL or password, in more than one form.
+    if command == Command::Migrate {
+        return "; what it printed is not shown, since it may hold the database's password".to_owned();
+    }
     let errors = shown(&output.stderr);
     let text = if errors.is_empty() && command != Command::GetKey {
         shown(&output.stdout)
