@@ -1,7 +1,5 @@
--- Roles are shared by every database of a cluster, so they may exist already, and two migrations in two
--- databases may make them at the same moment: the lock lets one through at a time.
-SELECT pg_advisory_xact_lock(7260091);
-
+-- Roles are shared by every database of a cluster, so they may exist already, or come to be at this very moment by the
+-- migration of another database, which no lock of this one can hold off.
 DO $$
 DECLARE
   role_name text;
@@ -11,15 +9,18 @@ BEGIN
   -- gatewayzen_operator: the command line; what an application may do, and hold and resume.
   -- They may log in, but have no password until somebody gives them one.
   FOREACH role_name IN ARRAY ARRAY['gatewayzen_app', 'gatewayzen_service', 'gatewayzen_operator'] LOOP
-    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role_name) THEN
+    CONTINUE WHEN EXISTS (SELECT FROM pg_roles WHERE rolname = role_name);
+    BEGIN
       EXECUTE format('CREATE ROLE %I LOGIN', role_name);
-    END IF;
+    EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
+    END;
   END LOOP;
   -- Nobody logs in as the engine. It owns the functions by which workers advance rows, and by its name the
   -- guard of `gatewayds` tells their writes from everybody else's, the superuser's included.
-  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'gatewayzen_engine') THEN
+  BEGIN
     CREATE ROLE gatewayzen_engine NOLOGIN;
-  END IF;
+  EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
+  END;
 END
 $$;
 
