@@ -68,6 +68,7 @@ CREATE INDEX gatewayd_history_of ON gatewayd_history (gatewayd_id, id);
 
 -- What a plain write may do. Every plain write is judged as external, whoever makes it; only the functions
 -- of migration 5 run as gatewayzen_engine.
+-- Times are the clock's and not the transaction's start: a deadline must not run while somebody's transaction is open.
 CREATE FUNCTION gatewayds_guard_insert() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
@@ -78,10 +79,10 @@ BEGIN
   END IF;
   NEW.changed_by := session_user;
   NEW.generation := 1;
-  NEW.since := now();
-  NEW.clock_started_at := now();
-  NEW.created_at := now();
-  NEW.held_since := CASE WHEN NEW.hold IS NOT NULL THEN now() END;
+  NEW.since := clock_timestamp();
+  NEW.clock_started_at := clock_timestamp();
+  NEW.created_at := clock_timestamp();
+  NEW.held_since := CASE WHEN NEW.hold IS NOT NULL THEN clock_timestamp() END;
   NEW.public_address := NULL;   NEW.private_address := NULL;  NEW.instance_id := NULL;
   NEW.ripple_address := NULL;   NEW.release_in_place := NULL; NEW.commit_in_place := NULL;
   NEW.host_key_fingerprint := NULL; NEW.tls_fingerprint := NULL;
@@ -90,7 +91,7 @@ BEGIN
   NEW.lease_token := NULL;      NEW.lease_owner := NULL;      NEW.lease_taken_at := NULL; NEW.lease_until := NULL;
   IF NEW.state = 'instance' THEN
     NEW.traceparent := coalesce(NEW.traceparent, new_traceparent());
-    NEW.due_at := now();
+    NEW.due_at := clock_timestamp();
   ELSE
     NEW.due_at := NULL;
   END IF;
@@ -153,20 +154,20 @@ BEGIN
   IF NEW.hold IS DISTINCT FROM OLD.hold THEN
     NEW.changed_by := session_user;
     IF OLD.hold IS NULL THEN
-      NEW.held_since := now();
+      NEW.held_since := clock_timestamp();
     ELSIF NEW.hold IS NULL THEN
-      NEW.clock_started_at := least(OLD.clock_started_at + (now() - OLD.held_since), now());
+      NEW.clock_started_at := least(OLD.clock_started_at + (clock_timestamp() - OLD.held_since), clock_timestamp());
       NEW.held_since := NULL;
       -- The dispatcher may have looked away for long: have it look now.
-      IF NEW.due_at IS NOT NULL AND (NEW.lease_until IS NULL OR NEW.lease_until < now()) THEN
-        NEW.due_at := coalesce(NEW.next_try_at, now());
+      IF NEW.due_at IS NOT NULL AND (NEW.lease_until IS NULL OR NEW.lease_until < clock_timestamp()) THEN
+        NEW.due_at := coalesce(NEW.next_try_at, clock_timestamp());
       END IF;
     END IF;
   END IF;
 
   IF NEW.state <> OLD.state THEN
     NEW := gatewayds_begin_again(NEW);
-    NEW.since := now();
+    NEW.since := clock_timestamp();
     IF NEW.changed_why IS NOT DISTINCT FROM OLD.changed_why THEN
       NEW.changed_why := NULL;
     END IF;
@@ -184,7 +185,7 @@ CREATE FUNCTION gatewayds_begin_again(g gatewayds) RETURNS gatewayds LANGUAGE pl
 SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
   g.generation := g.generation + 1;
-  g.clock_started_at := now();
+  g.clock_started_at := clock_timestamp();
   g.attempts := 0;
   g.next_try_at := NULL;
   g.waiting_for := NULL;
@@ -194,7 +195,7 @@ BEGIN
   g.unblock := NULL;
   g.changed_by := session_user;
   g.due_at := CASE WHEN (SELECT s.kind FROM states s WHERE s.name = g.state) = 'working'
-                   THEN greatest(now(), g.lease_until) END;
+                   THEN greatest(clock_timestamp(), g.lease_until) END;
   RETURN g;
 END
 $$;
@@ -205,7 +206,7 @@ CREATE FUNCTION gatewayds_retry() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
   IF NEW.state = OLD.state AND current_user <> 'gatewayzen_engine'
-     AND (OLD.fault IS NOT NULL OR (OLD.last_error IS NOT NULL AND OLD.next_try_at > now())) THEN
+     AND (OLD.fault IS NOT NULL OR (OLD.last_error IS NOT NULL AND OLD.next_try_at > clock_timestamp())) THEN
     NEW := gatewayds_begin_again(NEW);
     IF NEW.changed_why IS NOT DISTINCT FROM OLD.changed_why THEN
       NEW.changed_why := NULL;

@@ -227,8 +227,9 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, public, pg_
   UPDATE gatewayds g SET
     fault = format('state "%s" was not left within its deadline of %s s: %s', g.state, overdue.deadline,
       coalesce('it waited for ' || g.waiting_for, 'the last error was: ' || g.last_error,
+               CASE WHEN g.attempts > 0 THEN format('its step was begun %s times and never ended', g.attempts) END,
                format('no worker took its step; see that a dispatcher, Redis and a worker for the queue %s (%s) run', s.step, s.worker))),
-    unblock = coalesce(g.unblock, format('Mend the cause, see that the service %s runs, then retry.', s.worker)),
+    unblock = format('Mend the cause, see that the service %s runs, then retry.', s.worker),
     generation = g.generation + 1, due_at = NULL, next_try_at = NULL, changed_by = p_by, changed_why = NULL,
     lease_token = NULL, lease_owner = NULL, lease_taken_at = NULL, lease_until = NULL
   FROM overdue, states s WHERE g.id = overdue.id AND s.name = g.state

@@ -34,6 +34,10 @@ async fn told(bed: &Bed, id: i64, state: State, says: &[&str]) -> Gatewayd {
         assert!(flat.contains(word), "`{word}` is not in the answer: {why}");
     }
     let unblock = row.unblock.clone().unwrap_or_default();
+    assert!(
+        !unblock.contains("by itself"),
+        "a parked row goes nowhere by itself: {unblock}"
+    );
     assert!(!unblock.is_empty(), "nothing says what unblocks it: {fault}");
     let json = bed.why_json(&row.name).await;
     assert_eq!(json["fault"], serde_json::json!(fault), "{json}");

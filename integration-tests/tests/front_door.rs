@@ -473,3 +473,75 @@ async fn a_step_that_never_ends_is_parked_after_its_attempts() {
         "{fault}"
     );
 }
+
+#[tokio::test]
+async fn nothing_waits_for_ever() {
+    let database = Database::new().await;
+    done(
+        &database.app,
+        "INSERT INTO gatewayds (name, state) VALUES ('acme', 'instance'), ('beta', 'instance')",
+    )
+    .await;
+    let service = database.repository("gatewayzen_service");
+    let acme = service.gatewayd_named("acme").await.unwrap().unwrap().id;
+    let Verdict::Taken(_) = service
+        .take_lease(acme, State::Instance, None, "one", LEASE, 3)
+        .await
+        .unwrap()
+    else {
+        panic!("not taken");
+    };
+    let long = [(State::Instance, LEASE)].into();
+    assert!(
+        service.park_overdue(&long, "test").await.unwrap().is_empty(),
+        "within the deadline"
+    );
+    let passed = [(State::Instance, Duration::ZERO)].into();
+    let parked = service.park_overdue(&passed, "test").await.unwrap();
+    assert_eq!(
+        parked.len(),
+        1,
+        "a row in a worker's hand is left to it: {parked:?}"
+    );
+    let beta = service.gatewayd_named("beta").await.unwrap().unwrap();
+    let fault = beta.fault.unwrap();
+    assert!(
+        fault.contains("no worker took its step") && fault.contains("initializeEc2Instance"),
+        "{fault}"
+    );
+    assert!(beta.unblock.unwrap().contains("instance-worker"));
+    let events: Vec<String> = service
+        .history(beta.id)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|h| h.event)
+        .collect();
+    assert_eq!(events, ["created", "faulted"]);
+}
+
+#[tokio::test]
+async fn a_long_transaction_of_a_writer_costs_no_deadline() {
+    let database = Database::new().await;
+    let mut tx = database.app.begin().await.unwrap();
+    sqlx::query("SELECT pg_sleep(0.3)")
+        .execute(&mut *tx)
+        .await
+        .unwrap();
+    sqlx::query("INSERT INTO gatewayds (name, state) VALUES ('acme', 'instance')")
+        .execute(&mut *tx)
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
+    let started: f64 = sqlx::query_scalar(
+        "SELECT extract(epoch FROM clock_started_at - created_at)::float8 + \
+        extract(epoch FROM (SELECT at FROM gatewayd_history) - clock_started_at)::float8 FROM gatewayds",
+    )
+    .fetch_one(&database.admin)
+    .await
+    .unwrap();
+    assert!(
+        started.abs() < 0.25,
+        "the clock began {started} s before the write"
+    );
+}

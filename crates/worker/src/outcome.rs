@@ -40,7 +40,11 @@ pub(crate) fn outcome(
         Err(StepError::Environment(problem)) => Outcome::Pause {
             after: settings.worker.pause,
             error: problem.sentence,
-            unblock: unblock(problem.unblock, "Mend the cause: the row goes on by itself."),
+            unblock: told(
+                &problem.unblock,
+                "Mend the cause.",
+                "The row goes on by itself while its deadline lasts.",
+            ),
         },
         Err(StepError::Overtaken) => Outcome::Release,
     }
@@ -57,7 +61,7 @@ fn again(settings: &RunnerSettings, row: &Gatewayd, problem: Problem, jitter: f6
         };
         return Outcome::Park {
             fault: format!("{} ({why})", problem.sentence),
-            unblock: unblock(problem.unblock, "Mend the cause, then retry."),
+            unblock: told(&problem.unblock, "Mend the cause.", "Then retry."),
         };
     }
     Outcome::BackOff {
@@ -68,8 +72,22 @@ fn again(settings: &RunnerSettings, row: &Gatewayd, problem: Problem, jitter: f6
             jitter,
         ),
         error: problem.sentence,
-        unblock: unblock(problem.unblock, "Nothing to do yet: it is tried again by itself."),
+        unblock: told(
+            &problem.unblock,
+            "Nothing to do yet.",
+            "It is tried again by itself.",
+        ),
     }
+}
+
+/// An instruction, and what follows it: only here is it known whether the row goes on by itself.
+fn told(instruction: &str, default: &str, then: &str) -> String {
+    let instruction = if instruction.is_empty() {
+        default
+    } else {
+        instruction
+    };
+    format!("{instruction} {then}")
 }
 
 fn unblock(given: String, default: &str) -> String {

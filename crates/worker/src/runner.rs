@@ -144,10 +144,23 @@ impl<S: Steps> Runner<S> {
             // Between lease and read somebody may have written the state: then the step would act on a row
             // that wants something else.
             Ok(Some(row)) if row.generation == lease.generation && row.state == step.state() => row,
-            Ok(_) | Err(_) => {
+            Ok(_) => {
                 if let Some(finished) = self.write(&lease, &Outcome::Release).await {
                     self.push_next(lease.id, &finished).await;
                 }
+                return Ok(());
+            }
+            // Guards against the loop of a worker that can lease a row but not read it, such as one that is older
+            // than the schema: it backs off, and says why in the row.
+            Err(error) => {
+                tracing::error!(id = lease.id, %error, "the row cannot be read");
+                let outcome = Outcome::BackOff {
+                    after: self.settings.worker.backoff_first,
+                    error: format!("the worker {} cannot read the row: {error}", self.owner),
+                    unblock: "Run `gatewayzen doctor`: the schema and the worker's version may not fit."
+                        .into(),
+                };
+                self.write(&lease, &outcome).await;
                 return Ok(());
             }
         };
@@ -262,7 +275,7 @@ impl<S: Steps> Runner<S> {
             }
             () = tokio::time::sleep(worker.step_timeout) => Err(StepError::transient(
                 format!("the step {} took longer than its {} s", context.step, worker.step_timeout.as_secs()),
-                "See what the host or EC2 is busy with; it is tried again by itself.",
+                "See what the host or EC2 is busy with.",
             )),
             () = self.stop.cancelled() => {
                 tracing::info!("step given back: the process stops");

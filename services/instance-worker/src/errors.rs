@@ -111,26 +111,24 @@ impl Failure {
             Meaning::Credentials => StepError::environment(
                 sentence,
                 "Give the instance-worker AWS credentials that may do this (and see that its clock is right); \
-                 `gatewayzen doctor` tries them. The row goes on by itself.",
+                 `gatewayzen doctor` tries them.",
             ),
             Meaning::Throttled => StepError::environment(
                 sentence,
-                "Nothing to do for this row: the worker pauses and goes on by itself. Should it last, ask AWS for a \
+                "Should it last, ask AWS for a \
                  higher quota.",
             ),
-            Meaning::Unanswered => StepError::transient(
-                sentence,
-                "See that EC2 can be reached from the instance-worker; it is tried again by itself.",
-            ),
+            Meaning::Unanswered => {
+                StepError::transient(sentence, "See that EC2 can be reached from the instance-worker.")
+            }
             Meaning::Capacity => StepError::transient(
                 sentence,
-                "It is tried again by itself. Should it last, set another ec2.instance_type or ec2.subnet, or ask AWS \
+                "Should it last, set another ec2.instance_type or ec2.subnet, or ask AWS \
                  for a higher quota.",
             ),
-            Meaning::NoSuchInstance => StepError::transient(
-                sentence,
-                "It is tried again by itself. Should it last, see that ec2.region is the instance's.",
-            ),
+            Meaning::NoSuchInstance => {
+                StepError::transient(sentence, "Should it last, see that ec2.region is the instance's.")
+            }
             Meaning::TokenMismatch | Meaning::Refused => {
                 StepError::permanent(sentence, "Mend what EC2 names, then retry.")
             }

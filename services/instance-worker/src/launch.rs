@@ -154,7 +154,7 @@ impl InstanceSteps {
             .or_overtaken()?;
         Err(StepError::transient(
             format!("launch attempt {} came to nothing: {why}", attempt.id),
-            "Nothing to do yet: another machine is launched by itself. Should it happen again, try the AMI by hand.",
+            "Should it happen again, try the AMI by hand.",
         ))
     }
 }

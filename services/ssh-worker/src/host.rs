@@ -137,7 +137,7 @@ impl<'a> Host<'a> {
         let output = ran.map_err(|broken| {
             StepError::transient(
                 format!("`{name}` on host {address}: {broken}"),
-                "See what the host is busy with; it is tried again by itself, after the command there has ended.",
+                "See what the host is busy with.",
             )
         })?;
         if output.end == End::Exit(remote::LOCK_BUSY) {
@@ -178,19 +178,18 @@ impl<'a> Host<'a> {
                     time.as_secs_f64().ceil()
                 ),
                 "See what the host is busy with, or give the command more time (gatewayd.command_timeout, start_timeout, \
-                 stop_timeout, update_timeout); it is tried again by itself.",
+                 stop_timeout, update_timeout).",
             ),
             End::Exit(remote::KILLED) => StepError::transient(
                 format!(
                     "{what} was killed (exit status 137): it did not end when told to, or the host ran out of memory{said}"
                 ),
-                "See the host's memory and log; it is tried again by itself.",
+                "See the host's memory and log.",
             ),
             end => StepError::transient(
                 format!("{what} ended with {end}{said}"),
                 format!(
-                    "Run it by hand on the host to see why, and mend the host or the setting gatewayd.commands.{}; it is \
-                     tried again by itself.",
+                    "Run it by hand on the host to see why, and mend the host or the setting gatewayd.commands.{}.",
                     command.name()
                 ),
             ),
@@ -212,8 +211,7 @@ impl<'a> Host<'a> {
                 said(command, output)
             ),
             format!(
-                "Run it by hand on the host, and mend gatewayd there or the setting gatewayd.commands.{}; it is tried again \
-                 by itself.",
+                "Run it by hand on the host, and mend gatewayd there or the setting gatewayd.commands.{}.",
                 command.name()
             ),
         )
@@ -230,8 +228,7 @@ impl SshSteps {
         match error {
             ConnectError::Unreachable(reason) => StepError::transient(
                 format!("no SSH session with host {address} port {port}: {reason}"),
-                "See that the instance runs and that its security group lets this worker reach that port; it is tried again \
-                 by itself.",
+                "See that the instance runs and that its security group lets this worker reach that port.",
             ),
             ConnectError::WrongHostKey { .. } => StepError::permanent(
                 format!("host {address} port {port} is not the one that was launched: {error}"),

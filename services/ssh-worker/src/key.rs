@@ -27,7 +27,7 @@ pub(crate) async fn retrieve(steps: &SshSteps, context: &StepContext) -> Step {
         .map_err(|error| {
             StepError::environment(
                 format!("gatewayd's API key cannot be sealed: {error}"),
-                "See why this machine has no random source; the row then goes on by itself.",
+                "See why this machine has no random source.",
             )
         })?;
     context

@@ -186,7 +186,7 @@ async fn silent(host: &Host<'_>, started: &Output, error: &HttpsError) -> StepEr
             printed.as_deref().unwrap_or("nothing")
         ),
         "See gatewayd's logs on the host, its database (DATABASE_URL) and its port (gatewayd.https_port), which this worker \
-         must be allowed to reach; it is tried again by itself.",
+         must be allowed to reach.",
     )
 }
 
@@ -201,7 +201,7 @@ async fn listed(host: &Host<'_>) -> Result<Vec<u32>, Halt> {
             "gatewayd on host {} answers with its pinned certificate, but `processes` lists none: a stop could not be verified",
             host.session.address()
         ),
-        "Mend the setting gatewayd.commands.processes; it is tried again by itself.",
+        "Mend the setting gatewayd.commands.processes.",
     )
     .into())
 }

@@ -86,6 +86,6 @@ fn still_up(host: &Host<'_>, left: &[u32], open: bool, end: &End) -> StepError {
         format!(
             "gatewayd on host {address} is not down {seconds} s after `stop` (which ended with {end}): {what}"
         ),
-        "Log in and end what is left, or mend the settings gatewayd.commands.stop and processes; it is tried again by itself.",
+        "Log in and end what is left, or mend the settings gatewayd.commands.stop and processes.",
     )
 }

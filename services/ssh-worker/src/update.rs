@@ -62,8 +62,11 @@ pub(crate) async fn update(steps: &SshSteps, context: &StepContext) -> Step {
     let running = stop::pids(&host).await?;
     if !running.is_empty() {
         return Err(StepError::transient(
-            format!("release {asked} is in place on host {address}, but {} processes of gatewayd run again", running.len()),
-            "See what starts them (pm2's start at boot, an operator); an update leaves gatewayd stopped. It is tried again by itself.",
+            format!(
+                "release {asked} is in place on host {address}, but {} processes of gatewayd run again",
+                running.len()
+            ),
+            "See what starts them (pm2's start at boot, an operator); an update leaves gatewayd stopped.",
         )
         .into());
     }
@@ -119,7 +122,7 @@ fn verify(address: &str, asked: &str, found: &Release) -> Result<(), StepError> 
             format!(
                 "release {asked} was asked for on host {address}: its commit is {tag}, but {as_commit} is in place (version {version})"
             ),
-            "See why the checkout on the host does not follow (local changes, another repository); it is tried again by itself.",
+            "See why the checkout on the host does not follow (local changes, another repository).",
         ));
     }
     if version == asked.strip_prefix('v').unwrap_or(asked) {
@@ -135,10 +138,7 @@ fn verify(address: &str, asked: &str, found: &Release) -> Result<(), StepError> 
             "That tag carries another version in its package.json: write a release whose tag fits; then retry.",
         )
     } else {
-        StepError::transient(
-            sentence,
-            "See why the checkout on the host does not follow; it is tried again by itself.",
-        )
+        StepError::transient(sentence, "See why the checkout on the host does not follow.")
     })
 }
 

@@ -189,7 +189,7 @@ fn not_durable(settings: &[&str]) -> StepError {
             "Postgres runs with {} off: a commit could be lost in a crash, and with it the key of a cold wallet",
             settings.join(" and ")
         ),
-        "Turn it on in Postgres. No wallet is made or shown before that; the row then goes on by itself.",
+        "Turn it on in Postgres. No wallet is made or shown before that.",
     )
 }
 

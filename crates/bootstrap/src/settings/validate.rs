@@ -99,6 +99,8 @@ fn check_durations(settings: &Settings) -> Check {
         ("dispatcher.period", settings.dispatcher.period),
         ("ec2.poll", ec2.poll),
         ("ec2.send_for", ec2.send_for),
+        // With none, a machine that EC2 does not show yet would count as gone.
+        ("ec2.consistency_window", ec2.consistency_window),
         ("ssh.connect_timeout", ssh.connect_timeout),
         ("ssh.keepalive", ssh.keepalive),
         ("gatewayd.request_timeout", gatewayd.request_timeout),
