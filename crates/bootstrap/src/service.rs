@@ -20,10 +20,10 @@ use crate::{keys, shutdown, telemetry};
 /// The arguments or the configuration are wrong: `EX_USAGE` of `sysexits.h`. Starting again does not help.
 pub const EXIT_CONFIG: u8 = 64;
 
-/// `--check` could not reach what it checks: `EX_UNAVAILABLE` of `sysexits.h`.
+/// `--check` could not reach what it checks: `EX_UNAVAILABLE` of `sysexits.h`. Later it may.
 const EXIT_UNAVAILABLE: u8 = 69;
 
-/// What `--check` says when all is well.
+/// How the sentence of a `--check` begins when all is well.
 pub const GOOD: &str = "the configuration is good";
 
 /// Steps wait on the network nearly all the time: more threads would only take memory.
@@ -49,7 +49,7 @@ struct Arguments {
     /// Settings file; without it the file that GATEWAYZEN_CONFIG names, or ./gatewayzen.toml if there is one
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Check the settings and the files that they name, say so in one line, and leave
+    /// Check the settings, the files that they name and what only this service knows, say so in one line, and leave
     #[arg(long)]
     check: bool,
 }
@@ -142,7 +142,8 @@ where
 }
 
 /// As [`main`], for a service that can check more than the settings themselves. `check` is run for `--check` only
-/// and returns the sentence to print; a [`ConfigError`] ends with 64, any other error with 69.
+/// and returns the sentence to print; a [`ConfigError`] ends with 64, any other error, which is something that cannot
+/// be reached just now, with 69.
 pub fn main_with_check<C, D, F, R>(name: &'static str, check: C, run: F) -> ExitCode
 where
     C: FnOnce(Settings) -> D,
@@ -175,7 +176,12 @@ where
 fn checked(name: &str, check: impl Future<Output = Result<String, Error>>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = match runtime {
-        Ok(runtime) => runtime.block_on(check),
+        Ok(runtime) => {
+            let result = runtime.block_on(check);
+            // A look-up of a name that hangs does not keep the process alive.
+            runtime.shutdown_background();
+            result
+        }
         Err(error) => Err(error.into()),
     };
     match result {

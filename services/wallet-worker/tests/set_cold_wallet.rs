@@ -22,6 +22,8 @@ use gatewayzen_core::{Facts, Next, State, Step, StepError};
 use gatewayzen_worker::{StepContext, Steps as _};
 use integration_tests::harness::Database;
 use simulated::{Fault, KEY, SimulatedGatewayd};
+use sqlx::Connection as _;
+use sqlx::postgres::PgConnection;
 use wallet_worker::step::WalletSteps;
 
 const LONG: Duration = Duration::from_secs(600);
@@ -219,6 +221,42 @@ async fn no_wallet_is_made_where_a_commit_may_be_lost() {
     let told = environment(bench.take().await);
     assert!(told.contains("synchronous_commit off"), "{told}");
     assert_eq!((bench.stored().await, bench.calls()), (None, vec![]));
+}
+
+#[tokio::test]
+async fn a_new_wallet_is_on_disk_before_it_is_told_whatever_its_session_was_set_to() {
+    let bench = Bench::new().await;
+    let url = bench.database.url("gatewayzen_service");
+    let mut session = PgConnection::connect(&url).await.unwrap();
+    let off = "SET synchronous_commit = off";
+    sqlx::query(off).execute(&mut session).await.unwrap();
+    // Neither the session's setting nor its transaction's own reaches the commit of a wallet.
+    for (setting, kept) in [("SELECT 1", false), ("SET LOCAL synchronous_commit = off", true)] {
+        let mut transaction = session.begin().await.unwrap();
+        sqlx::query(setting).execute(&mut *transaction).await.unwrap();
+        let verdict: String = sqlx::query_scalar(
+            "SELECT keep_wallet($1, $2, $3, 'rrrrrrrrrrrrrrrrrrrrBZbvji', 'ed25519', '\\x00')",
+        )
+        .bind(bench.lease.id)
+        .bind(bench.lease.token)
+        .bind(bench.lease.generation)
+        .fetch_one(&mut *transaction)
+        .await
+        .unwrap();
+        assert_eq!(verdict, "held");
+        let at_commit: String = sqlx::query_scalar("SHOW synchronous_commit")
+            .fetch_one(&mut *transaction)
+            .await
+            .unwrap();
+        assert_eq!(at_commit, "on", "after {setting}");
+        if kept {
+            transaction.commit().await.unwrap();
+        } else {
+            transaction.rollback().await.unwrap();
+        }
+    }
+    let kept = bench.repository.wallet(bench.lease.id).await.unwrap().unwrap();
+    assert_eq!(kept.address, "rrrrrrrrrrrrrrrrrrrrBZbvji");
 }
 
 #[tokio::test]

@@ -48,9 +48,7 @@ where
 
 /// Libraries that show whole requests and packets below INFO: a launch's user data with the host's private key, an
 /// API key, a wallet's address on its way.
-const TALKATIVE: [&str; 8] = [
-    "aws_", "h2", "hyper", "log", "reqwest", "russh", "rustls", "ssh_key",
-];
+const TALKATIVE: [&str; 5] = ["aws_", "h2", "hyper", "russh", "rustls"];
 
 /// What was asked for, less what could show a secret: no setting, however exact its target, makes these libraries
 /// say it.

@@ -13,6 +13,9 @@ use crate::text::duration;
 /// How long the EC2 check may take.
 const EC2_LIMIT: Duration = Duration::from_secs(30);
 
+/// The exit code of a `--check` that could not reach what it checks.
+const UNAVAILABLE: i32 = 69;
+
 pub(super) fn sealing_keys(checks: &mut Checks, connections: &Connections) {
     let secrets = &connections.settings.secrets;
     if secrets.key_file.is_empty() && secrets.keys.expose_secret().is_empty() {
@@ -72,19 +75,29 @@ fn private(checks: &mut Checks, what: &str, file: &str) {
 }
 
 /// This command does not speak to EC2: the instance-worker does, and checks its credentials itself.
-pub(super) async fn ec2(checks: &mut Checks, config: Option<&Path>) {
+pub(super) async fn ec2(checks: &mut Checks, connections: &Connections, config: Option<&Path>) {
     let what = "EC2";
+    let not_looked = |checks: &mut Checks, why: &str| {
+        checks.add(
+            Status::Note,
+            what,
+            format!("the credentials were not looked at: {why}"),
+            "Run `instance-worker --check` where it is installed, with its configuration.",
+        );
+    };
     let worker = std::env::current_exe()
         .ok()
         .map(|exe| exe.with_file_name("instance-worker"));
     let Some(worker) = worker.filter(|path| path.is_file()) else {
-        return checks.add(
-            Status::Note,
-            what,
-            "credentials were not looked at: there is no instance-worker beside this command",
-            "Run `instance-worker --check` where it is installed.",
-        );
+        return not_looked(checks, "there is no instance-worker beside this command");
     };
+    let secrets = &connections.settings.secrets;
+    if secrets.key_file.is_empty() && secrets.keys.expose_secret().is_empty() {
+        return not_looked(
+            checks,
+            "this configuration names no sealing keys, so it is not the instance-worker's",
+        );
+    }
     let mut command = tokio::process::Command::new(worker);
     command
         .arg("--check")
@@ -94,31 +107,18 @@ pub(super) async fn ec2(checks: &mut Checks, config: Option<&Path>) {
         command.arg("--config").arg(config);
     }
     match tokio::time::timeout(EC2_LIMIT, command.output()).await {
+        Ok(Ok(done)) if done.status.success() => checks.ok(what, last_line(&done.stdout)),
         Ok(Ok(done)) => {
-            let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-            let (out, err) = (said(&done.stdout), said(&done.stderr));
-            if done.status.success() {
-                checks.ok(
-                    what,
-                    if out.is_empty() {
-                        "instance-worker --check is content".to_owned()
-                    } else {
-                        out
-                    },
-                );
+            let found = match last_line(&done.stderr) {
+                line if line.is_empty() => format!("instance-worker --check ended with {}", done.status),
+                line => line,
+            };
+            let mend = if done.status.code() == Some(UNAVAILABLE) {
+                "See whether this machine reaches EC2's endpoint."
             } else {
-                let found = if err.is_empty() {
-                    format!("instance-worker --check ended with {}", done.status)
-                } else {
-                    err
-                };
-                checks.add(
-                    Status::Fail,
-                    what,
-                    found,
-                    "Mend what instance-worker --check says.",
-                );
-            }
+                "Mend what it names. It was looked for from here: the worker's own environment may have other credentials."
+            };
+            checks.add(Status::Fail, what, found, mend);
         }
         Ok(Err(error)) => checks.add(
             Status::Warn,
@@ -136,4 +136,11 @@ pub(super) async fn ec2(checks: &mut Checks, config: Option<&Path>) {
             "See whether this machine reaches EC2's endpoint.",
         ),
     }
+}
+
+/// What a check says in the end, after any warnings, without its program's name.
+fn last_line(said: &[u8]) -> String {
+    let said = String::from_utf8_lossy(said);
+    let line = said.trim_end().lines().last().unwrap_or_default();
+    line.strip_prefix("instance-worker: ").unwrap_or(line).to_owned()
 }

@@ -69,7 +69,7 @@ pub(crate) async fn doctor(
     servers::redis(&mut checks, connections).await;
     keys::sealing_keys(&mut checks, connections);
     keys::ssh_key(&mut checks, connections);
-    keys::ec2(&mut checks, config).await;
+    keys::ec2(&mut checks, connections, config).await;
     let failed = checks
         .0
         .iter()

@@ -80,13 +80,13 @@ async fn execute(options: &PgConnectOptions, sql: String) {
     connect(options).await.execute(AssertSqlSafe(sql)).await.unwrap();
 }
 
-/// A superuser's URL: `DATABASE_URL`, or what `deploy/dev/services` wrote.
+/// A superuser's URL: `TEST_POSTGRES_URL`, or what `deploy/dev/services` wrote.
 fn server_url() -> String {
-    if let Ok(url) = std::env::var("DATABASE_URL") {
+    if let Ok(url) = std::env::var("TEST_POSTGRES_URL") {
         return url;
     }
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.dev/env");
-    let written = std::fs::read_to_string(file).expect("no DATABASE_URL: run deploy/dev/services start");
+    let written = std::fs::read_to_string(file).expect("no Postgres to test with: run `make test`");
     let line = written
         .lines()
         .find_map(|line| line.strip_prefix("export DATABASE_URL="))
