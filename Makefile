@@ -1,6 +1,6 @@
 # Each target says what it does; the work is in deploy/dev and cargo. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup services build demo down test lint deny memory
+.PHONY: help setup services build demo down test lint deny memory bench-resque resque-kills
 FLEET ?= 3
 export FLEET
 
@@ -32,6 +32,12 @@ lint: ## formatting and clippy, as CI runs them
 
 deny: ## licences, bans and sources of all dependencies (installs cargo-deny under .dev if there is none)
 	@deploy/dev/deny
+
+bench-resque: services ## our Resque client beside npm node-resque; writes docs/benchmarks.md
+	@deploy/dev/bench-resque
+
+resque-kills: build ## 200 SIGKILLs of a Resque worker under load: none lost, and how many twice
+	RESQUE_KILLS=200 cargo test --workspace --test kills -- --nocapture
 
 memory: services ## idle memory of each service, in a release build
 	cargo build --workspace --release --bins

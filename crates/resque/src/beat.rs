@@ -2,8 +2,10 @@
 //! the leases of its jobs, and takes up the jobs of those that died.
 
 use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -17,7 +19,7 @@ use crate::{
     clock,
     connection::Request,
     id::{Ids, is_ours},
-    scripts::{self, REAP, RENEW},
+    scripts::{self, GIVE_BACK, REAP, RENEW},
 };
 
 /// How long a worker of this crate may be silent before its registration is removed. Longer than any
@@ -28,45 +30,60 @@ const PRUNE_EVERY: Duration = Duration::from_secs(60);
 /// How many slots or jobs go into one command.
 const CHUNK: usize = 500;
 
-/// The slots that have a job in hand.
-#[derive(Clone, Default)]
-pub(crate) struct Busy(Arc<Mutex<BTreeSet<usize>>>);
+/// How many jobs each slot has ended, and how many of these failed.
+pub(crate) struct Counts(Vec<(AtomicU64, AtomicU64)>);
 
-impl Busy {
-    pub(crate) fn begin(&self, slot: usize) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(slot);
+impl Counts {
+    pub(crate) fn new(slots: usize) -> Self {
+        Self((0..slots).map(|_| Default::default()).collect())
     }
 
-    pub(crate) fn end(&self, slot: usize) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&slot);
+    pub(crate) fn add(&self, slot: usize, failed: bool) {
+        if let Some((ended, failures)) = self.0.get(slot) {
+            ended.fetch_add(1, Ordering::Relaxed);
+            failures.fetch_add(u64::from(failed), Ordering::Relaxed);
+        }
     }
 
-    fn now(&self) -> Vec<usize> {
-        let busy = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        busy.iter().copied().collect()
+    fn of(&self, slot: usize) -> (u64, u64) {
+        self.0.get(slot).map_or((0, 0), |(ended, failures)| {
+            (ended.load(Ordering::Relaxed), failures.load(Ordering::Relaxed))
+        })
     }
 }
 
 pub(crate) struct Beat {
-    pub(crate) queue: Queue,
-    pub(crate) config: Arc<WorkerConfig>,
-    pub(crate) ids: Arc<Ids>,
-    pub(crate) busy: Busy,
+    queue: Queue,
+    config: Arc<WorkerConfig>,
+    ids: Arc<Ids>,
+    counts: Arc<Counts>,
+    /// The counts that Redis was told.
+    told: Vec<(u64, u64)>,
+    started: String,
+    reap_from: Instant,
+    prune_from: Instant,
 }
 
 impl Beat {
+    pub(crate) fn new(queue: Queue, config: Arc<WorkerConfig>, ids: Arc<Ids>, counts: Arc<Counts>) -> Self {
+        Self {
+            told: vec![(0, 0); config.slots],
+            queue,
+            config,
+            ids,
+            counts,
+            started: clock::started(),
+            reap_from: Instant::now(),
+            prune_from: Instant::now(),
+        }
+    }
+
     /// Beats until it is dropped.
-    pub(crate) async fn run(self) {
-        let started = clock::started();
+    pub(crate) async fn run(mut self) {
         let mut backoff = Backoff::new();
-        let mut reap_from = Instant::now();
-        let mut prune_from = Instant::now();
         let mut last_failure = None;
         loop {
-            match self.once(&started, reap_from, &mut prune_from).await {
+            match self.once().await {
                 Ok(()) => {
                     last_failure = None;
                     backoff.reset();
@@ -76,7 +93,7 @@ impl Beat {
                 Err(failure) => {
                     // After an outage the leases of all may have run out, and their holders be alive:
                     // they get time to renew them before anybody takes their jobs away.
-                    reap_from = Instant::now() + self.config.lease;
+                    self.reap_from = Instant::now() + self.config.lease;
                     if !failure.is_outage() && last_failure.as_ref() != Some(&failure) {
                         error!("the heartbeat of this worker failed: {failure}; trying again");
                         last_failure = Some(failure);
@@ -87,37 +104,32 @@ impl Beat {
         }
     }
 
-    async fn once(&self, started: &str, reap_from: Instant, prune_from: &mut Instant) -> Result<(), Error> {
+    async fn once(&mut self) -> Result<(), Error> {
         self.renew().await?;
-        self.register(started).await?;
-        if Instant::now() >= reap_from {
+        self.register().await?;
+        if Instant::now() >= self.reap_from {
             self.reap().await?;
         }
-        if Instant::now() >= *prune_from {
+        if Instant::now() >= self.prune_from {
             self.prune().await?;
-            *prune_from = Instant::now() + PRUNE_EVERY;
+            self.prune_from = Instant::now() + PRUNE_EVERY;
         }
         Ok(())
     }
 
     async fn renew(&self) -> Result<(), Error> {
-        for slots in self.busy.now().chunks(CHUNK) {
-            let mut call = scripts::call(&RENEW, &self.queue.prefix);
-            call.arg(millis(self.config.lease));
-            for slot in slots {
-                call.arg(self.ids.of(*slot));
-            }
-            let _: usize = self.queue.redis.call(Request::Script(&call)).await?;
-        }
+        let mut call = scripts::call(&RENEW, &self.queue.prefix);
+        call.arg(self.ids.process()).arg(millis(self.config.lease));
+        let _: usize = self.queue.redis.call(Request::Script(&call)).await?;
         Ok(())
     }
 
     /// Registers every slot again and again, so that neither a FLUSHALL nor another client's clean-up
-    /// makes a living worker invisible for good.
-    async fn register(&self, started: &str) -> Result<(), Error> {
+    /// makes a living worker invisible for good; and tells how many jobs each has ended.
+    async fn register(&mut self) -> Result<(), Error> {
         let now = self.queue.server_time().await?;
         let beat = clock::heartbeat(i64::try_from(now.as_secs()).unwrap_or_default());
-        for ids in self.ids.all().chunks(CHUNK) {
+        for (number, ids) in self.ids.all().chunks(CHUNK).enumerate() {
             let mut pipeline = pipe();
             let fields: Vec<(&str, &str)> = ids.iter().map(|id| (id.as_str(), beat.as_str())).collect();
             pipeline.atomic();
@@ -127,12 +139,25 @@ impl Beat {
                 .ignore();
             pipeline.sadd(self.queue.key("workers"), ids);
             let (new,): (usize,) = self.queue.redis.call(Request::Pipeline(&pipeline)).await?;
-            if new > 0 {
+            let mut values = Vec::new();
+            for (slot, id) in (number * CHUNK..).zip(ids) {
+                if new > 0 {
+                    values.push((format!("worker:{id}:started"), self.started.clone()));
+                }
+                let (ended, failures) = self.counts.of(slot);
+                let told = self.told.get_mut(slot);
+                if ended > 0 && (new > 0 || told.as_deref() != Some(&(ended, failures))) {
+                    values.push((format!("stat:processed:{id}"), ended.to_string()));
+                    values.push((format!("stat:failed:{id}"), failures.to_string()));
+                }
+                if let Some(told) = told {
+                    *told = (ended, failures);
+                }
+            }
+            if !values.is_empty() {
                 let mut command = cmd("MSET");
-                for id in ids {
-                    command
-                        .arg(self.queue.key(&format!("worker:{id}:started")))
-                        .arg(started);
+                for (key, value) in values {
+                    command.arg(self.queue.key(&key)).arg(value);
                 }
                 let () = self.queue.redis.call(Request::Command(&command)).await?;
             }
@@ -181,6 +206,20 @@ impl Beat {
             info!("removing {} registrations of workers that died", silent.len());
         }
         unregister(&self.queue, &silent).await
+    }
+}
+
+/// Puts whatever a process holds back to the heads of its queues, and says how many jobs that were.
+pub(crate) async fn give_back(queue: &Queue, process: &str) -> Result<usize, Error> {
+    let mut returned = 0;
+    loop {
+        let mut call = scripts::call(&GIVE_BACK, &queue.prefix);
+        call.arg(process).arg(CHUNK);
+        let batch: usize = queue.redis.call(Request::Script(&call)).await?;
+        returned += batch;
+        if batch < CHUNK {
+            return Ok(returned);
+        }
     }
 }
 

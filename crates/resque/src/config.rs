@@ -1,11 +1,13 @@
 use std::{fmt, time::Duration};
 
-use crate::Error;
+use crate::{Error, server::Server};
 
 /// Where Redis is and which keys are ours.
 #[derive(Clone)]
 pub struct Config {
-    /// `redis://[user:password@]host:port/db`, `rediss://…` for TLS, or `redis+unix:///path?db=0`.
+    /// `redis://[user:password@]host:port/db`, `rediss://…` for TLS, or `redis+unix:///path?db=0`. With
+    /// Sentinel, `redis+sentinel://[user:password@]host:port,host:port/service/db`, or `rediss+sentinel://…`:
+    /// the hosts are those of the sentinels, the log-in that of the servers.
     pub url: String,
     /// First part of every key, without the colon. `{resque}` puts all keys on one node of a cluster.
     pub namespace: String,
@@ -28,18 +30,17 @@ impl Default for Config {
 
 impl Config {
     /// Opens the URL, without connecting.
-    pub(crate) fn client(&self) -> Result<redis::Client, Error> {
+    pub(crate) fn server(&self) -> Result<Server, Error> {
         if self.namespace.is_empty() || self.namespace.contains(char::is_whitespace) {
             return Err(Error::Config(format!(
                 "the Resque namespace {:?} is empty or has blanks in it; the usual one is \"resque\"",
                 self.namespace
             )));
         }
-        // The cause stays out of the text: it could quote the URL, which may hold a password.
-        redis::Client::open(self.url.as_str()).map_err(|_| {
+        Server::read(&self.url).ok_or_else(|| {
             Error::Config(
                 "the Redis URL cannot be read; it must look like redis://[user:password@]host:port/db \
-                 (rediss:// for TLS), with special characters in the password percent-encoded"
+                 (rediss:// for TLS), or redis+sentinel://[user:password@]host:port,host:port/service, with special characters in the password percent-encoded"
                     .to_owned(),
             )
         })
@@ -48,10 +49,7 @@ impl Config {
 
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let address = match redis::Client::open(self.url.as_str()) {
-            Ok(client) => client.get_connection_info().addr().to_string(),
-            Err(_) => "(unreadable)".to_owned(),
-        };
+        let address = Server::read(&self.url).map_or("(unreadable)".to_owned(), |server| server.to_string());
         f.debug_struct("Config")
             .field("address", &address)
             .field("namespace", &self.namespace)
@@ -75,7 +73,7 @@ mod tests {
         assert!(shown.contains("redis.example:7000"), "{shown}");
         assert!(!shown.contains("hunter2"), "{shown}");
         config.url = "http://joe:hunter2@redis.example".to_owned();
-        let shown = format!("{config:?} {:?}", config.client().err());
+        let shown = format!("{config:?} {:?}", config.server().err());
         assert!(shown.contains("must look like"), "{shown}");
         assert!(!shown.contains("hunter2"), "{shown}");
     }

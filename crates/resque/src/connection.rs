@@ -6,12 +6,12 @@ use std::{
 };
 
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, ScriptInvocation,
+    AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, ScriptInvocation,
     ServerErrorKind, aio::MultiplexedConnection,
 };
 use tracing::{error, info};
 
-use crate::{Config, Error};
+use crate::{Config, Error, server::Server};
 
 /// What can be sent in one round trip.
 pub(crate) enum Request<'a> {
@@ -25,7 +25,7 @@ pub(crate) enum Request<'a> {
 pub(crate) struct Redis(Arc<Inner>);
 
 struct Inner {
-    client: Client,
+    server: Server,
     address: String,
     connect_timeout: Duration,
     response_timeout: Duration,
@@ -51,11 +51,10 @@ impl Live {
 
 impl Redis {
     pub(crate) fn new(config: &Config) -> Result<Self, Error> {
-        let client = config.client()?;
-        let address = client.get_connection_info().addr().to_string();
+        let server = config.server()?;
         Ok(Self(Arc::new(Inner {
-            client,
-            address,
+            address: server.to_string(),
+            server,
             connect_timeout: config.connect_timeout,
             response_timeout: config.response_timeout,
             live: tokio::sync::Mutex::default(),
@@ -73,7 +72,15 @@ impl Redis {
     /// Sends a request. One that met a broken connection is sent once more on a new one, so it must be
     /// fit to be carried out twice.
     pub(crate) async fn call<T: FromRedisValue>(&self, request: Request<'_>) -> Result<T, Error> {
-        let mut retried = false;
+        self.send(request, true).await
+    }
+
+    /// Sends a request that must not be repeated as it is.
+    pub(crate) async fn call_once<T: FromRedisValue>(&self, request: Request<'_>) -> Result<T, Error> {
+        self.send(request, false).await
+    }
+
+    async fn send<T: FromRedisValue>(&self, request: Request<'_>, mut repeat: bool) -> Result<T, Error> {
         loop {
             let (number, mut connection) = self.connection().await?;
             let answer = match &request {
@@ -90,8 +97,8 @@ impl Redis {
             };
             if must_reconnect(&failure) {
                 self.discard(number).await;
-                if failure.is_connection_dropped() && !retried {
-                    retried = true;
+                if failure.is_connection_dropped() && repeat {
+                    repeat = false;
                     continue;
                 }
             }
@@ -137,20 +144,24 @@ impl Redis {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.0.connect_timeout))
             .set_response_timeout(Some(response_timeout));
-        self.0
-            .client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await
-            .map_err(|failure| {
-                let mut reason = failure.to_string();
-                if failure.is_timeout() {
-                    reason = format!("no connection within {:?}", self.0.connect_timeout);
-                }
-                Error::Connection {
-                    address: self.0.address.clone(),
-                    reason,
-                }
-            })
+        let error = |reason| Error::Connection {
+            address: self.0.address.clone(),
+            reason,
+        };
+        let opening = async {
+            let client = self.0.server.client().await?;
+            client.get_multiplexed_async_connection_with_config(&config).await
+        };
+        // Sentinel, too, may be silent.
+        let limit = self.0.connect_timeout * 2;
+        match tokio::time::timeout(limit, opening).await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(failure)) if !failure.is_timeout() => Err(error(failure.to_string())),
+            _ => Err(error(format!(
+                "no connection within {:?}",
+                self.0.connect_timeout
+            ))),
+        }
     }
 
     async fn discard(&self, number: u64) {

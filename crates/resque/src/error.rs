@@ -46,6 +46,12 @@ pub enum Error {
         /// What is missing.
         reason: String,
     },
+    /// The payload cannot be scheduled: no scheduler could push it to its queue.
+    #[error("a job cannot be delayed unless it is a JSON object with a class: {reason}")]
+    NotDelayable {
+        /// What is wrong with it.
+        reason: String,
+    },
 }
 
 impl Error {

@@ -2,11 +2,15 @@
 
 use crate::WorkerConfig;
 
-/// The ids of one worker, one for each slot: `<host>.rs<random>:<pid>+<slot>:<queues>`.
+/// The ids of one worker process, `<host>.rs<random>:<pid>:<queues>`, and of its slots, each of which is a
+/// worker to other clients: `<host>.rs<random>:<pid>+<slot>:<queues>`.
 ///
 /// The random part is new with each start. It keeps Ruby's start-up check for dead workers of its own
 /// host away, and two processes apart that share host name and pid, as containers do.
-pub(crate) struct Ids(Vec<String>);
+pub(crate) struct Ids {
+    process: String,
+    slots: Vec<String>,
+}
 
 /// What the host part of our ids ends with, before the eight random digits.
 const MARK: &str = ".rs";
@@ -18,16 +22,24 @@ impl Ids {
         let pid = std::process::id();
         let queues = config.queues.join(",");
         let id = |slot| format!("{host}{MARK}{random:08x}:{pid}+{slot}:{queues}");
-        Self((0..config.slots).map(id).collect())
+        Self {
+            process: format!("{host}{MARK}{random:08x}:{pid}:{queues}"),
+            slots: (0..config.slots).map(id).collect(),
+        }
+    }
+
+    /// The id under which jobs in hand and the lease are kept.
+    pub(crate) fn process(&self) -> &str {
+        &self.process
     }
 
     pub(crate) fn all(&self) -> &[String] {
-        &self.0
+        &self.slots
     }
 
     /// The id of a slot; empty for a slot that does not exist.
     pub(crate) fn of(&self, slot: usize) -> &str {
-        self.0.get(slot).map_or("", String::as_str)
+        self.slots.get(slot).map_or("", String::as_str)
     }
 }
 

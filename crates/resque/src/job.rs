@@ -75,7 +75,9 @@ impl Job {
             #[serde(default)]
             args: Value,
         }
-        match serde_json::from_slice::<Wire>(&raw) {
+        // Text as a whole, for other clients will be shown all of it.
+        let text = std::str::from_utf8(&raw).map_err(|cause| cause.to_string());
+        match text.and_then(|text| serde_json::from_str::<Wire>(text).map_err(|cause| cause.to_string())) {
             Ok(wire) => Ok(Self {
                 queue,
                 class: wire.class,
@@ -105,20 +107,35 @@ pub(crate) fn displayable(raw: &[u8]) -> Box<RawValue> {
     {
         return value;
     }
-    let shown = match std::str::from_utf8(raw) {
-        Ok(text) => serde_json::json!([text]),
-        // Bytes that are not text: readable first, then exact.
-        Err(_) => {
-            let hex = raw.iter().fold(String::new(), |mut hex, byte| {
-                use fmt::Write as _;
-                let _ = write!(hex, "{byte:02x}");
-                hex
-            });
-            serde_json::json!([String::from_utf8_lossy(raw), { "hex": hex }])
-        }
-    };
-    let text = format!("{{\"class\":\"{UNPARSEABLE}\",\"args\":{shown}}}");
+    let text = format!(
+        "{{\"class\":\"{UNPARSEABLE}\",\"args\":{}}}",
+        wrapped(raw, LONGEST)
+    );
     RawValue::from_string(text).unwrap_or_default()
+}
+
+/// Redis takes no string above 512 MB. A text grows up to six times when it is quoted.
+const LONGEST: usize = 400 * 1024 * 1024;
+
+/// The bytes of what is no job, as arguments: text, or what is readable of it and the exact bytes.
+fn wrapped(raw: &[u8], longest: usize) -> String {
+    let quoted = match std::str::from_utf8(raw) {
+        Ok(text) => serde_json::json!([text]).to_string(),
+        Err(_) => serde_json::json!([String::from_utf8_lossy(raw), { "hex": hex(raw) }]).to_string(),
+    };
+    if quoted.len() <= longest {
+        return quoted;
+    }
+    serde_json::json!(["(too long to quote)", { "hex": hex(raw) }]).to_string()
+}
+
+fn hex(raw: &[u8]) -> String {
+    raw.iter()
+        .fold(String::with_capacity(raw.len() * 2), |mut hex, byte| {
+            use fmt::Write as _;
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
 }
 
 /// JSON without the blanks between its tokens; everything else, numbers too, stays as it was written.
@@ -192,6 +209,8 @@ mod tests {
             r#"{"class":"(unparseable)","args":["[1, 2"]}"#
         );
         assert!(displayable(b"\xff\x00").get().contains("\"hex\":\"ff00\""));
+        // Quoted, it would be too large for Redis, which would end the connection again and again.
+        assert_eq!(wrapped(b"\0\0", 10), r#"["(too long to quote)",{"hex":"0000"}]"#);
     }
 
     #[test]

@@ -3,22 +3,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use redis::{Pipeline, cmd, pipe};
+use redis::{cmd, pipe};
 
 use crate::{
     Config, Error,
     connection::{Redis, Request},
-    scripts::{self, PUSH_UNIQUE},
 };
-
-/// One job to push.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Push {
-    /// The queue's name.
-    pub queue: String,
-    /// The bytes of the job, as [`payload`](crate::payload) makes them.
-    pub payload: Vec<u8>,
-}
 
 /// A handle on the queues of one namespace. Clones share one connection.
 ///
@@ -94,40 +84,6 @@ impl Queue {
             .rpush(self.key(&format!("queue:{queue}")), payload)
             .ignore();
         self.redis.call(Request::Pipeline(&pipeline)).await
-    }
-
-    /// Appends those of `jobs` that are not queued already, in one round trip, and says how many it
-    /// appended.
-    ///
-    /// A job counts as queued from its push until a worker of this crate takes it: one that runs may be
-    /// queued again. The marker of a queued job is believed for `marker_ttl`; after that the queue itself is
-    /// searched for the job, unless it is longer than 10,000 (then the marker counts for ten times as long). So a queue that was cleared by
-    /// hand, or drained by another client, delays a job by no more than that, one that is empty does
-    /// not delay it at all, and looking again for ever grows no backlog. Keys: `queues`, `queue:NAME`,
-    /// `unique:NAME:SHA1`.
-    ///
-    /// # Errors
-    /// When Redis cannot be asked. Any part of the jobs may have been pushed; pushing all again is safe.
-    pub async fn push_unique_many(&self, jobs: &[Push], marker_ttl: Duration) -> Result<usize, Error> {
-        if jobs.is_empty() {
-            return Ok(0);
-        }
-        let ttl = marker_ttl.as_millis().clamp(1, i64::MAX as u128).to_string();
-        let mut pipeline = Pipeline::new();
-        pipeline.load_script(&PUSH_UNIQUE).ignore();
-        let mut rest = jobs;
-        while !rest.is_empty() {
-            let (chunk, after) = rest.split_at(chunk_length(rest));
-            rest = after;
-            let mut call = scripts::call(&PUSH_UNIQUE, &self.prefix);
-            call.arg(&ttl);
-            for job in chunk {
-                call.arg(&job.queue).arg(&job.payload);
-            }
-            pipeline.invoke_script(&call);
-        }
-        let pushed: Vec<usize> = self.redis.call(Request::Pipeline(&pipeline)).await?;
-        Ok(pushed.into_iter().sum())
     }
 
     /// The number of jobs waiting in a queue.
@@ -217,14 +173,4 @@ impl Queue {
             .arg(start.saturating_add(count - 1));
         self.redis.call(Request::Command(&command)).await
     }
-}
-
-/// How many of the first jobs go into one script: few enough that Redis is not held up by it.
-fn chunk_length(jobs: &[Push]) -> usize {
-    let mut bytes = 0;
-    let fitting = jobs.iter().take(500).take_while(|job| {
-        bytes += job.payload.len();
-        bytes <= 1024 * 1024
-    });
-    fitting.count().max(1)
 }

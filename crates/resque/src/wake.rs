@@ -4,7 +4,13 @@
 //! of the list to the head of the list. The job never leaves the queue, its order stays, and if this
 //! process dies in the middle nothing has changed.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use redis::{aio::MultiplexedConnection, cmd};
 use tokio::{sync::Notify, task::JoinSet};
@@ -17,7 +23,7 @@ const BLOCK: Duration = Duration::from_secs(30);
 
 pub(crate) struct Wake {
     woken: Arc<Notify>,
-    waiters: Vec<Arc<Notify>>,
+    waiters: Vec<Arc<Arm>>,
     _tasks: JoinSet<()>,
 }
 
@@ -30,7 +36,7 @@ impl Wake {
             _tasks: JoinSet::new(),
         };
         for name in queues.iter().filter(|name| *name != "*") {
-            let armed = Arc::new(Notify::new());
+            let armed = Arc::new(Arm::default());
             let waiter = Waiter {
                 queue: queue.clone(),
                 key: queue.key(&format!("queue:{name}")),
@@ -47,7 +53,9 @@ impl Wake {
     /// queue is not empty a waiter returns at once, so it is never left armed while the slots are busy.
     pub(crate) fn arm(&self) {
         for waiter in &self.waiters {
-            waiter.notify_one();
+            if !waiter.armed.swap(true, Ordering::Relaxed) {
+                waiter.notify.notify_one();
+            }
         }
     }
 
@@ -57,10 +65,18 @@ impl Wake {
     }
 }
 
+/// Tells one waiter to wait.
+#[derive(Default)]
+struct Arm {
+    /// Until it has seen a job.
+    armed: AtomicBool,
+    notify: Notify,
+}
+
 struct Waiter {
     queue: Queue,
     key: String,
-    armed: Arc<Notify>,
+    armed: Arc<Arm>,
     woken: Arc<Notify>,
 }
 
@@ -69,11 +85,12 @@ impl Waiter {
         let mut connection = None;
         let mut backoff = Backoff::new();
         loop {
-            self.armed.notified().await;
+            self.armed.notify.notified().await;
             loop {
                 match self.wait(&mut connection).await {
                     Ok(true) => {
                         backoff.reset();
+                        self.armed.armed.store(false, Ordering::Relaxed);
                         self.woken.notify_one();
                         break;
                     }

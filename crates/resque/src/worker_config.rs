@@ -2,6 +2,9 @@ use std::time::Duration;
 
 use crate::Error;
 
+/// Times are added to clocks, which end some day.
+const YEAR: Duration = Duration::from_secs(366 * 24 * 3600);
+
 /// How a worker works.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerConfig {
@@ -72,6 +75,12 @@ impl WorkerConfig {
         }
         if self.failed_limit == 0 || self.job_timeout.is_zero() || self.poll.is_zero() {
             return refuse("failed_limit, job_timeout and poll must be above 0".to_owned());
+        }
+        let longest = self.job_timeout.max(self.poll).max(self.drain).max(self.lease);
+        if longest > YEAR {
+            return refuse(format!(
+                "lease, job_timeout, drain or poll is {longest:?}; none may be more than a year"
+            ));
         }
         Ok(())
     }

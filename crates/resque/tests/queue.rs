@@ -242,3 +242,21 @@ async fn a_pause_of_all_workers_is_seen_and_kept() {
     next(&mut worker.jobs).await;
     all_done(&server, &queue, &["q"]).await;
 }
+
+#[tokio::test]
+async fn many_jobs_go_in_one_call_in_their_order() {
+    let server = Server::start().await;
+    let queue = server.queue().await;
+    let mut jobs: Vec<Push> = (0..100_000).map(|n| push("q", n)).collect();
+    jobs.push(push("other", 7));
+    jobs.push(push("q", 7));
+    let began = Instant::now();
+    queue.push_many(&jobs).await.unwrap();
+    println!("pushed in {:?}", began.elapsed());
+    queue.push_many(&[]).await.unwrap();
+    assert_eq!(queue.queues().await.unwrap(), ["other", "q"]);
+    assert_eq!(queue.len("other").await.unwrap(), 1);
+    let seen = queue.peek("q", 0, 200_000).await.unwrap();
+    let expected = (0..100_000).chain([7]).map(|n| job("C", n));
+    assert!(seen.into_iter().eq(expected));
+}

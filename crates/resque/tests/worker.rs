@@ -9,16 +9,8 @@ use std::{
 };
 
 use common::{Running, Server, all_done, job, next, quick, until};
-use resque::{FailedEntry, Gate, Queue, WorkerConfig, work};
+use resque::{Gate, Queue, WorkerConfig, work};
 use tokio_util::sync::CancellationToken;
-
-async fn failures(queue: &Queue, count: usize) -> Vec<FailedEntry> {
-    until("the failures", async || {
-        queue.failed_count().await.unwrap() == count
-    })
-    .await;
-    queue.failed(0, count).await.unwrap()
-}
 
 #[tokio::test]
 async fn jobs_run_in_the_order_of_the_queues_and_of_their_pushes() {
@@ -41,7 +33,7 @@ async fn jobs_run_in_the_order_of_the_queues_and_of_their_pushes() {
     }
     all_done(&server, &queue, &["high", "low"]).await;
     assert_eq!(queue.stats().await.unwrap(), (600, 0));
-    assert!(server.keys("*rescues:*").await.is_empty());
+    assert!(server.keys("*rescues").await.is_empty());
 }
 
 #[tokio::test]
@@ -113,133 +105,6 @@ async fn a_star_finds_queues_that_are_new() {
 }
 
 #[tokio::test]
-async fn a_job_that_is_not_json_is_kept_in_failed() {
-    let server = Server::start().await;
-    let queue = server.queue().await;
-    let mut worker = Running::start(&queue, quick(&["q"]));
-    let bad: [&[u8]; 9] = [
-        b"not json",
-        b"[]",
-        b"5",
-        b"null",
-        b"{}",
-        b"",
-        b"\"\\ud800\"",
-        b"{\"class\":\"C\",\"args\":[1e400]}",
-        b"\xff\xfe{",
-    ];
-    for element in bad {
-        queue.push("q", element).await.unwrap();
-    }
-    queue.push("q", &job("C", 1)).await.unwrap();
-    assert_eq!(next(&mut worker.jobs).await.raw, job("C", 1), "the worker lives");
-    let entries = failures(&queue, bad.len()).await;
-    for element in bad {
-        let text = String::from_utf8_lossy(element);
-        let kept = entries.iter().any(|entry| {
-            let payload: serde_json::Value = serde_json::from_slice(&entry.payload).unwrap();
-            payload["class"] == "(unparseable)" && payload["args"][0] == text.as_ref()
-        });
-        assert!(kept, "{text}");
-    }
-    assert!(
-        entries[0].error.contains("not a Resque job"),
-        "{}",
-        entries[0].error
-    );
-    assert!(
-        entries
-            .iter()
-            .any(|e| e.payload.ends_with(br#"{"hex":"fffe7b"}]}"#))
-    );
-}
-
-#[tokio::test]
-async fn a_panic_fails_the_job_and_not_the_worker() {
-    let server = Server::start().await;
-    let queue = server.queue().await;
-    let mut worker = Running::start(&queue, quick(&["q"]));
-    queue.push("q", &job("panic", 1)).await.unwrap();
-    let entry = &failures(&queue, 1).await[0];
-    assert_eq!(
-        (entry.exception.as_str(), entry.error.as_str()),
-        ("Resque::Panic", "it fell over")
-    );
-    assert_eq!(entry.payload, job("panic", 1));
-    queue.push("q", &job("C", 2)).await.unwrap();
-    next(&mut worker.jobs).await;
-    assert_eq!(next(&mut worker.jobs).await.raw, job("C", 2));
-}
-
-#[tokio::test]
-async fn a_job_that_hangs_is_stopped_at_its_limit() {
-    let server = Server::start().await;
-    let queue = server.queue().await;
-    let config = WorkerConfig {
-        job_timeout: Duration::from_millis(100),
-        slots: 1,
-        ..quick(&["q"])
-    };
-    let mut worker = Running::start(&queue, config);
-    queue.push("q", &job("hang", 1)).await.unwrap();
-    queue.push("q", &job("C", 2)).await.unwrap();
-    next(&mut worker.jobs).await;
-    assert_eq!(
-        next(&mut worker.jobs).await.raw,
-        job("C", 2),
-        "the slot is free again"
-    );
-    let entry = &failures(&queue, 1).await[0];
-    assert!(entry.error.contains("100ms"), "{}", entry.error);
-}
-
-#[tokio::test]
-async fn a_failure_shows_what_it_is_told_to_show() {
-    let server = Server::start().await;
-    let queue = server.queue().await;
-    let worker = Running::start(&queue, quick(&["q"]));
-    queue.push("q", &job("fail_as", 1)).await.unwrap();
-    let entry = &failures(&queue, 1).await[0];
-    assert_eq!(entry.payload, br#"{"class":"fail_as","args":["other"]}"#);
-    assert_eq!(entry.queue, "q");
-    assert!(entry.worker.ends_with(":q"), "{}", entry.worker);
-    all_done(&server, &queue, &["q"]).await;
-    assert_eq!(queue.stats().await.unwrap(), (1, 1));
-    worker.stop().await;
-}
-
-#[tokio::test]
-async fn the_list_of_failures_is_bounded() {
-    let server = Server::start().await;
-    let queue = server.queue().await;
-    let config = WorkerConfig {
-        failed_limit: 10,
-        slots: 1,
-        ..quick(&["q"])
-    };
-    let _worker = Running::start(&queue, config);
-    for n in 0..25 {
-        queue.push("q", &job("fail", n)).await.unwrap();
-    }
-    all_done(&server, &queue, &["q"]).await;
-    let entries = queue.failed(0, 100).await.unwrap();
-    assert_eq!(entries.len(), 10);
-    assert_eq!(entries[9].payload, job("fail", 24), "the newest are kept");
-}
-
-#[tokio::test]
-async fn a_huge_payload_is_a_job_like_any_other() {
-    let server = Server::start().await;
-    let queue = server.queue().await;
-    let mut worker = Running::start(&queue, quick(&["q"]));
-    let big = resque::payload("fail", &["x".repeat(64 * 1024 * 1024).into()]);
-    queue.push("q", &big).await.unwrap();
-    assert!(next(&mut worker.jobs).await.raw == big, "the bytes are the same");
-    let entry = &failures(&queue, 1).await[0];
-    assert!(entry.payload == big, "the bytes are kept");
-}
-
-#[tokio::test]
 async fn a_closed_gate_takes_no_job_and_opens_by_itself() {
     let server = Server::start().await;
     let queue = server.queue().await;
@@ -262,16 +127,6 @@ async fn a_closed_gate_takes_no_job_and_opens_by_itself() {
         worker.ended.load(Ordering::SeqCst) == 2
     })
     .await;
-}
-
-#[tokio::test]
-async fn a_queue_of_another_kind_hinders_no_other() {
-    let server = Server::start().await;
-    let queue = server.queue().await;
-    let _: usize = server.raw("ZADD", &[b"{resque}:queue:odd", b"1", b"x"]).await;
-    let mut worker = Running::start(&queue, quick(&["odd", "q"]));
-    queue.push("q", &job("C", 1)).await.unwrap();
-    assert_eq!(next(&mut worker.jobs).await.queue, "q");
 }
 
 #[tokio::test]
@@ -309,6 +164,92 @@ async fn an_idle_worker_asks_little() {
         "{commands} commands in 3 s, our own INFO among them"
     );
     worker.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_slot_does_is_shown_until_it_ends() {
+    let server = Server::start().await;
+    let queue = server.queue().await;
+    let mut worker = Running::start(&queue, quick(&["q"]));
+    // With blanks, and a text that would be trouble in a careless quotation.
+    let raw = r#"{ "class": "slow", "args": ["\" \\ ü"] }"#.as_bytes();
+    queue.push("q", raw).await.unwrap();
+    queue.push("q", b"[not a job").await.unwrap();
+    next(&mut worker.jobs).await;
+    let working = async || {
+        let workers = queue.workers().await.unwrap();
+        workers.into_iter().filter_map(|w| w.working).collect::<Vec<_>>()
+    };
+    until("it is shown", async || !working().await.is_empty()).await;
+    let shown = &working().await[0];
+    assert_eq!((shown.queue.as_str(), shown.payload.as_slice()), ("q", raw));
+    assert_eq!(shown.run_at.len(), "2026-11-24T05:57:01Z".len());
+    let keys = server.keys("*worker:*:q").await;
+    let text: String = server.raw("GET", &[keys[0].as_bytes()]).await;
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let id = keys[0].strip_prefix("{resque}:worker:").unwrap();
+    assert_eq!(
+        json["worker"],
+        id.strip_suffix(":q").unwrap(),
+        "as node-resque names it"
+    );
+    all_done(&server, &queue, &["q"]).await;
+    assert!(working().await.is_empty());
+    until("its slot has counted it", async || {
+        let keys = server.keys("*stat:processed:*").await;
+        let mut counted = 0;
+        for key in keys {
+            let count: String = server.raw("GET", &[key.as_bytes()]).await;
+            counted += count.parse::<u32>().unwrap();
+        }
+        counted == 2
+    })
+    .await;
+    worker.stop().await;
+    assert!(server.keys("*stat:*:*").await.is_empty());
+}
+
+#[tokio::test]
+async fn a_star_takes_the_named_ones_first() {
+    let server = Server::start().await;
+    let queue = server.queue().await;
+    for name in ["b", "a", "urgent"] {
+        queue.push(name, &job("C", 1)).await.unwrap();
+    }
+    let config = WorkerConfig {
+        slots: 1,
+        ..quick(&["urgent", "*"])
+    };
+    let mut worker = Running::start(&queue, config);
+    for name in ["urgent", "a", "b"] {
+        assert_eq!(next(&mut worker.jobs).await.queue, name);
+    }
+}
+
+#[tokio::test]
+async fn a_thousand_slots_are_filled_and_emptied() {
+    let server = Server::start().await;
+    let queue = server.queue().await;
+    let config = WorkerConfig {
+        slots: 1000,
+        drain: Duration::from_millis(100),
+        ..quick(&["q"])
+    };
+    let mut worker = Running::start(&queue, config);
+    for n in 0..1500 {
+        queue.push("q", &job("hang", n)).await.unwrap();
+    }
+    for _ in 0..1000 {
+        next(&mut worker.jobs).await;
+    }
+    assert_eq!(queue.len("q").await.unwrap(), 500);
+    worker.stop().await;
+    let left = queue.peek("q", 0, 2000).await.unwrap();
+    assert!(
+        left.into_iter().eq((0..1500).map(|n| job("hang", n))),
+        "all are back, in their order"
+    );
+    assert!(server.keys("*inflight*").await.is_empty());
 }
 
 #[tokio::test]

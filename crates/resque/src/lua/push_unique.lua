@@ -22,6 +22,8 @@ for i = 3, #ARGV, 2 do
   if not queued then
     redis.call('SET', marker, '1', 'PX', kept)
     redis.call('SADD', prefix .. 'queues', queue)
+    -- Workers look for the markers of these queues only.
+    redis.call('SADD', prefix .. 'unique', queue)
     redis.call('RPUSH', list, payload)
     pushed = pushed + 1
   end
