@@ -1,6 +1,7 @@
 -- The only ways by which a worker changes a row. Each checks the lease (who) and the generation (of what), so
 -- that a worker that was given up for dead, or overtaken by a write, changes nothing. They run as
--- gatewayzen_engine; the clock is Postgres's, so the workers' clocks do not matter.
+-- gatewayzen_engine; the clock is Postgres's, so the workers' clocks do not matter. None waits long for a row: an
+-- application that leaves a transaction open must not use up the workers' connections.
 
 -- Rows whose time has come, and at once a time to look again, in case this job is lost on its way.
 CREATE FUNCTION claim_due(batch int, look_again interval)
@@ -19,7 +20,7 @@ $$;
 
 CREATE FUNCTION take_lease(p_id bigint, p_state text, p_generation bigint, p_owner text, p_lease interval, p_max_attempts int)
 RETURNS TABLE (verdict text, generation bigint, wait_seconds double precision, lease_token uuid)
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp SET lock_timeout = '1s' AS $$
 #variable_conflict use_column
 DECLARE
   g gatewayds;
@@ -85,14 +86,22 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, public, pg_temp AS $$
   END
 $$;
 
-CREATE FUNCTION renew_lease(p_id bigint, p_token uuid, p_generation bigint, p_lease interval) RETURNS text
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+-- Locks the row and says whether this worker still has it.
+CREATE FUNCTION lock_leased(p_id bigint, p_token uuid, p_generation bigint) RETURNS text
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
   g gatewayds;
-  verdict text;
 BEGIN
   SELECT * INTO g FROM gatewayds WHERE gatewayds.id = p_id FOR UPDATE;
-  verdict := coalesce(check_lease(g, p_token, p_generation), 'lost');
+  RETURN coalesce(check_lease(g, p_token, p_generation), 'lost');
+END
+$$;
+
+CREATE FUNCTION renew_lease(p_id bigint, p_token uuid, p_generation bigint, p_lease interval) RETURNS text
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp SET lock_timeout = '1s' AS $$
+DECLARE
+  verdict text := lock_leased(p_id, p_token, p_generation);
+BEGIN
   IF verdict = 'held' THEN
     UPDATE gatewayds SET lease_until = clock_timestamp() + p_lease, due_at = clock_timestamp() + p_lease
       WHERE gatewayds.id = p_id;
@@ -118,7 +127,7 @@ END
 $$;
 
 CREATE FUNCTION record_facts(p_id bigint, p_token uuid, p_generation bigint, p_facts jsonb) RETURNS text
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp SET lock_timeout = '1s' AS $$
 DECLARE
   g gatewayds;
   verdict text;
@@ -148,7 +157,7 @@ $$;
 CREATE FUNCTION finish_step(p_id bigint, p_token uuid, p_generation bigint, p_outcome text, p_next_state text,
                             p_facts jsonb, p_message text, p_unblock text, p_wait interval, p_look_again interval)
 RETURNS TABLE (verdict text, state text, generation bigint, traceparent text, held boolean)
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp SET lock_timeout = '1s' AS $$
 #variable_conflict use_column
 DECLARE
   g gatewayds;
@@ -240,13 +249,10 @@ $$;
 CREATE FUNCTION open_launch_attempt(p_id bigint, p_token uuid, p_generation bigint, p_attempt uuid, p_client_token text,
                                     p_request jsonb, p_sealed_user_data bytea, p_host_key text, p_send_for interval)
 RETURNS text
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp SET lock_timeout = '1s' AS $$
 DECLARE
-  g gatewayds;
-  verdict text;
+  verdict text := lock_leased(p_id, p_token, p_generation);
 BEGIN
-  SELECT * INTO g FROM gatewayds WHERE gatewayds.id = p_id FOR UPDATE;
-  verdict := coalesce(check_lease(g, p_token, p_generation), 'lost');
   IF verdict = 'held' THEN
     INSERT INTO launch_attempts (id, gatewayd_id, client_token, request, sealed_user_data, host_key, send_until)
       VALUES (p_attempt, p_id, p_client_token, p_request, p_sealed_user_data, p_host_key, clock_timestamp() + p_send_for);
@@ -257,13 +263,10 @@ $$;
 
 CREATE FUNCTION resolve_launch_attempt(p_id bigint, p_token uuid, p_generation bigint, p_attempt uuid, p_instance_id text)
 RETURNS text
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp SET lock_timeout = '1s' AS $$
 DECLARE
-  g gatewayds;
-  verdict text;
+  verdict text := lock_leased(p_id, p_token, p_generation);
 BEGIN
-  SELECT * INTO g FROM gatewayds WHERE gatewayds.id = p_id FOR UPDATE;
-  verdict := coalesce(check_lease(g, p_token, p_generation), 'lost');
   IF verdict = 'held' THEN
     UPDATE launch_attempts SET instance_id = p_instance_id, instance_known_at = clock_timestamp()
       WHERE launch_attempts.id = p_attempt AND gatewayd_id = p_id AND ended_at IS NULL
@@ -279,13 +282,10 @@ $$;
 
 CREATE FUNCTION end_launch_attempt(p_id bigint, p_token uuid, p_generation bigint, p_attempt uuid, p_why text)
 RETURNS text
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp SET lock_timeout = '1s' AS $$
 DECLARE
-  g gatewayds;
-  verdict text;
+  verdict text := lock_leased(p_id, p_token, p_generation);
 BEGIN
-  SELECT * INTO g FROM gatewayds WHERE gatewayds.id = p_id FOR UPDATE;
-  verdict := coalesce(check_lease(g, p_token, p_generation), 'lost');
   IF verdict = 'held' THEN
     UPDATE launch_attempts SET ended_at = clock_timestamp(), ended_why = p_why
       WHERE launch_attempts.id = p_attempt AND gatewayd_id = p_id AND ended_at IS NULL;
@@ -298,13 +298,10 @@ END
 $$;
 
 CREATE FUNCTION keep_api_key(p_id bigint, p_token uuid, p_generation bigint, p_sealed bytea) RETURNS text
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp SET lock_timeout = '1s' AS $$
 DECLARE
-  g gatewayds;
-  verdict text;
+  verdict text := lock_leased(p_id, p_token, p_generation);
 BEGIN
-  SELECT * INTO g FROM gatewayds WHERE gatewayds.id = p_id FOR UPDATE;
-  verdict := coalesce(check_lease(g, p_token, p_generation), 'lost');
   IF verdict = 'held' THEN
     INSERT INTO api_keys (gatewayd_id, sealed) VALUES (p_id, p_sealed)
       ON CONFLICT (gatewayd_id) DO UPDATE SET sealed = excluded.sealed, read_at = clock_timestamp();
@@ -316,13 +313,10 @@ $$;
 -- One wallet for one gatewayd, for ever: the first one kept is the one; a second is not kept.
 CREATE FUNCTION keep_wallet(p_id bigint, p_token uuid, p_generation bigint, p_address text, p_key_type text, p_sealed bytea)
 RETURNS text
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp SET lock_timeout = '1s' AS $$
 DECLARE
-  g gatewayds;
-  verdict text;
+  verdict text := lock_leased(p_id, p_token, p_generation);
 BEGIN
-  SELECT * INTO g FROM gatewayds WHERE gatewayds.id = p_id FOR UPDATE;
-  verdict := coalesce(check_lease(g, p_token, p_generation), 'lost');
   IF verdict = 'held' AND NOT EXISTS (SELECT FROM wallets WHERE gatewayd_id = p_id) THEN
     -- Guards against the power cut after the answer: whatever this session was set to, the wallet is on disk
     -- before anybody hears its address. Holds to the end of the transaction, its commit included.

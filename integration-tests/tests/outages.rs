@@ -15,7 +15,8 @@ use integration_tests::simulated_fleet::{Config, Event, Times};
 fn slow() -> Config {
     Config {
         times: Times {
-            boot_ms: 1000,
+            // Longer than a lease of this bed.
+            boot_ms: 2500,
             ssh_ms: 500,
             command_ms: 200,
             ..Times::default()

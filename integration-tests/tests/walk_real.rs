@@ -8,11 +8,19 @@
 )]
 
 use gatewayzen_core::State;
-use integration_tests::harness::{LocalFleet, Mode};
+use integration_tests::harness::{LocalFleet, Mode, eventually};
 
 /// Each environment of local hosts has a network of its own; the demo has 127.64.
 const NETWORK: u8 = 71;
 const NETWORK_OF_MANY: u8 = 72;
+
+/// Asks the running gatewayd for its cold wallet, on its host; prints nothing while it does not answer.
+const ASK_WALLET: &str = r#"cd gatewayd && node -e '
+process.env.NODE_TLS_REJECT_UNAUTHORIZED = "0";
+var key = JSON.parse(require("fs").readFileSync("config/config.json", "utf8")).KEY;
+var ask = { host: process.env.HOST, port: 5000, path: "/v1/config/wallets/cold", auth: "test:" + key };
+require("https").get(ask, function (answer) { answer.pipe(process.stdout); }).on("error", function () {});
+'"#;
 
 #[tokio::test]
 async fn a_real_gatewayd_walks_round_every_state_and_keeps_its_wallet() {
@@ -35,10 +43,12 @@ async fn a_real_gatewayd_walks_round_every_state_and_keeps_its_wallet() {
     let start = "cd gatewayd && pm2 ping >/dev/null && SSL_KEY_PATH=$HOME/.gatewayzen/tls/key.pem \
         SSL_CERTIFICATE_PATH=$HOME/.gatewayzen/tls/certificate.pem timeout 30 bin/gateway start";
     fleet.on_host(&instance, start).await;
-    let saved = fleet
-        .on_host(&instance, "cd gatewayd && bin/gateway get_cold_wallet")
-        .await;
-    assert!(saved.contains(&wallet), "{saved}");
+    let answer = eventually("the restarted gatewayd to answer", async || {
+        let answer = fleet.on_host(&instance, ASK_WALLET).await;
+        answer.contains("COLD_WALLET").then_some(answer)
+    })
+    .await;
+    assert!(answer.contains(&wallet), "what the running server says: {answer}");
 
     let _services = fleet.start_all();
     for (to, ends_in) in [(State::Stop, State::Stopped), (State::Start, State::Live)] {

@@ -56,6 +56,18 @@ impl Database {
         }
     }
 
+    /// Runs a statement as the external application.
+    pub async fn write(&self, sql: &'static str) {
+        let written = sqlx::query(sql).execute(&self.app).await;
+        written.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+
+    /// One text, as the superuser.
+    pub async fn text(&self, sql: &'static str) -> String {
+        let read = sqlx::query_scalar(sql).fetch_one(&self.admin).await;
+        read.unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
     /// The URL for a role that may log in.
     pub fn url(&self, role: &str) -> String {
         format!("postgres://{role}@{}", self.base)

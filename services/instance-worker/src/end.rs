@@ -17,7 +17,7 @@ impl InstanceSteps {
     /// row's tags.
     pub(crate) async fn terminate(&self, turn: &Turn<'_>) -> Result<Next, StepError> {
         let attempt = turn.repository.launch_attempt(turn.row.id).await?;
-        let mut done = "there was no machine".to_owned();
+        let mut done = "no machine is left".to_owned();
         if let Some(attempt) = &attempt {
             let instance = match &attempt.instance_id {
                 Some(instance) => Some(instance.clone()),

@@ -122,6 +122,9 @@ pub(super) fn check(verdict: &str) -> LeaseCheck {
     }
 }
 
+/// `lock_timeout` of the engine's functions has passed.
+pub(super) const LOCK_NOT_AVAILABLE: &str = "55P03";
+
 impl Repository {
     /// Takes a row for one step. The attempt is counted here, before the step begins.
     pub async fn take_lease(
@@ -133,16 +136,23 @@ impl Repository {
         lease: Duration,
         max_attempts: u32,
     ) -> Result<Verdict> {
-        let (verdict, generation, wait, token): (String, Option<i64>, Option<f64>, Option<Uuid>) =
-            sqlx::query_as("SELECT * FROM take_lease($1, $2, $3, $4, $5, $6)")
-                .bind(id)
-                .bind(state.name())
-                .bind(generation)
-                .bind(owner)
-                .bind(interval(lease))
-                .bind(i32::try_from(max_attempts).unwrap_or(i32::MAX))
-                .fetch_one(&self.pool)
-                .await?;
+        let taken = sqlx::query_as("SELECT * FROM take_lease($1, $2, $3, $4, $5, $6)")
+            .bind(id)
+            .bind(state.name())
+            .bind(generation)
+            .bind(owner)
+            .bind(interval(lease))
+            .bind(i32::try_from(max_attempts).unwrap_or(i32::MAX))
+            .fetch_one(&self.pool)
+            .await;
+        let (verdict, generation, wait, token): (String, Option<i64>, Option<f64>, Option<Uuid>) = match taken
+        {
+            // Somebody's open transaction has the row: this job comes back, and no other row waits for it.
+            Err(sqlx::Error::Database(db)) if db.code().as_deref() == Some(LOCK_NOT_AVAILABLE) => {
+                return Ok(Verdict::Busy(Duration::from_secs(1)));
+            }
+            taken => taken?,
+        };
         let wait = Duration::from_secs_f64(wait.unwrap_or(0.0).max(0.0));
         let generation = generation.unwrap_or_default();
         Ok(match (verdict.as_str(), token) {

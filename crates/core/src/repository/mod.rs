@@ -80,12 +80,14 @@ impl RepositoryError {
             RepositoryError::Unreachable(_) => true,
             RepositoryError::Sql(error) => match error {
                 sqlx::Error::Database(db) => {
-                    // Shutting down, starting up, too many connections, connection exceptions, serialisation.
+                    // Shutting down, starting up, too many connections, connection exceptions, serialisation, and a
+                    // row that somebody's open transaction has.
                     db.code().is_some_and(|c| {
                         c.starts_with("57")
                             || c.starts_with("53")
                             || c.starts_with("08")
                             || c.starts_with("40")
+                            || c == leases::LOCK_NOT_AVAILABLE
                     })
                 }
                 sqlx::Error::Io(_)
