@@ -38,6 +38,8 @@ pub struct Settings {
     pub deadlines: Deadlines,
     /// The dispatcher.
     pub dispatcher: Dispatcher,
+    /// When the fleet is halted.
+    pub fault_budget: FaultBudget,
     /// Launching machines.
     pub ec2: Ec2,
     /// Reaching machines.
@@ -183,4 +185,15 @@ pub struct Dispatcher {
     #[serde(deserialize_with = "duration::read")]
     pub period: Duration,
     pub batch: u32,
+}
+
+/// When too much of the fleet turns faulty at once.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "defaults.toml documents each key")]
+pub struct FaultBudget {
+    pub share: f64,
+    pub least: u32,
+    #[serde(deserialize_with = "duration::read")]
+    pub window: Duration,
 }
