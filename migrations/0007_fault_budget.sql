@@ -38,24 +38,24 @@ CREATE FUNCTION check_fault_budget(p_share double precision, p_least bigint, p_w
 RETURNS SETOF fleet_halts
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp SET lock_timeout = '1s' AS $$
 DECLARE
-  since timestamptz;
+  counted_from timestamptz;
   parked bigint;
   fleet_rows bigint;
   states text;
 BEGIN
   IF p_share < 1 AND NOT fleet_is_halted() THEN
-    SELECT greatest(clock_timestamp() - p_window, max(resumed_at)) INTO since FROM fleet_halts;
+    SELECT greatest(clock_timestamp() - p_window, max(resumed_at)) INTO counted_from FROM fleet_halts;
     -- A row that was ended since is of no concern any more, and does not count in the fleet either.
     SELECT count(DISTINCT g.id) INTO parked
       FROM gatewayd_history h JOIN gatewayds g ON g.id = h.gatewayd_id
-      WHERE h.event = 'faulted' AND h.at > since AND g.state NOT IN ('new', 'terminated');
+      WHERE h.event = 'faulted' AND h.at > counted_from AND g.state NOT IN ('new', 'terminated');
     IF parked >= p_least THEN
       SELECT count(*) INTO fleet_rows FROM gatewayds g WHERE g.state NOT IN ('new', 'terminated');
       IF parked > p_share * fleet_rows THEN
         SELECT string_agg(format('%s in "%s"', s.number, s.state), ', ' ORDER BY s.number DESC, s.state) INTO states FROM (
           SELECT h.to_state AS state, count(DISTINCT h.gatewayd_id) AS number
             FROM gatewayd_history h JOIN gatewayds g ON g.id = h.gatewayd_id
-            WHERE h.event = 'faulted' AND h.at > since AND g.state NOT IN ('new', 'terminated') GROUP BY h.to_state) s;
+            WHERE h.event = 'faulted' AND h.at > counted_from AND g.state NOT IN ('new', 'terminated') GROUP BY h.to_state) s;
         INSERT INTO fleet_halts (halted_by, why) VALUES (p_by, format(
             '%s of %s gatewayds got a fault within %s s (%s): more than the share of %s that fault_budget.share allows',
             parked, fleet_rows, round(extract(epoch FROM p_window)), states, p_share))

@@ -36,6 +36,13 @@ fn fault_in(state: State) -> FaultKind {
     }
 }
 
+async fn un_parked(bed: &Bed, id: i64) {
+    eventually("the retry to arrive", async || {
+        bed.row(id).await.fault.is_none().then_some(())
+    })
+    .await;
+}
+
 struct Patient {
     id: i64,
     name: String,
@@ -133,6 +140,7 @@ async fn a_retry_from_anywhere_is_the_same() {
 
     let mut shapes = Vec::new();
     for patient in &patients {
+        un_parked(&bed, patient.id).await;
         let end = match patient.state {
             State::Stop | State::Update => State::Stopped,
             State::Terminate => State::Terminated,
@@ -174,6 +182,7 @@ async fn a_row_that_the_dispatcher_parked_is_retried_by_resque_too() {
     drop(dispatcher);
     let _workers = ["instance-worker", "ssh-worker", "wallet-worker"].map(|name| bed.start(name));
     npm_peer("node-resque", &["requeue", &bed.redis_url, &bed.namespace]).await;
-    let row = bed.reached(id, State::Key).await;
+    un_parked(&bed, id).await;
+    let row = bed.reached(id, State::Live).await;
     assert!(row.generation > parked.generation);
 }
