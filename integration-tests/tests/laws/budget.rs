@@ -81,6 +81,10 @@ async fn a_fleet_that_turns_faulty_is_halted_until_an_operator_resumes_it() {
     .await;
     let row = bed.row(waiting).await;
     assert_eq!((row.state, row.attempts, row.fault), (State::Instance, 0, None));
+    for id in &faulty {
+        let row = bed.row(*id).await;
+        assert_eq!((row.state, row.attempts), (State::Key, 0), "no step began, by whatever door its job came");
+    }
     let launched = |id: i64| {
         bed.fleet
             .ledger()
