@@ -110,7 +110,10 @@ pub(crate) fn refusal(refused: &Refused) -> String {
             "gatewayds_hold_check",
             "the reason of a hold has 1 to 500 characters",
         ),
-        ("halt_has_a_reason", "the reason of a halt has 1 to 500 characters"),
+        (
+            "halt_has_a_reason",
+            "the reason of a halt has 1 to 500 characters",
+        ),
         (
             "resume_has_a_reason",
             "the reason for which the fleet goes on has 1 to 500 characters",

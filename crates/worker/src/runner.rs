@@ -340,7 +340,9 @@ fn log(result: &Result<Next, StepError>, took: Duration) {
     let took_ms = took.as_millis() as u64;
     match result {
         Ok(Next::Advance { done, .. }) => tracing::info!(took_ms, done, "step done"),
-        Ok(Next::WaitUntil { waiting_for, .. } | Next::AwaitTurn { waiting_for, .. }) => tracing::debug!(took_ms, waiting_for, "step waits"),
+        Ok(Next::WaitUntil { waiting_for, .. } | Next::AwaitTurn { waiting_for, .. }) => {
+            tracing::debug!(took_ms, waiting_for, "step waits")
+        }
         Err(StepError::Overtaken) => tracing::info!(took_ms, "step overtaken"),
         Err(StepError::Transient(p)) => {
             tracing::warn!(took_ms, error = p.sentence, context = p.context, "step failed")

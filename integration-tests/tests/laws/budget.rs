@@ -28,13 +28,20 @@ async fn a_fleet_that_turns_faulty_is_halted_until_an_operator_resumes_it() {
     for n in 0..3 {
         let name = format!("faulty-{n}");
         let id = bed
-            .launch_after(&name, |id| bed.fleet.fault(Fault::new(FaultKind::WrongHostKey).on(id)))
+            .launch_after(&name, |id| {
+                bed.fleet.fault(Fault::new(FaultKind::WrongHostKey).on(id))
+            })
             .await;
         faulty.push(id);
     }
-    let halt = eventually("the fleet to be halted", async || bed.repository.halt().await.unwrap()).await;
+    let halt = eventually("the fleet to be halted", async || {
+        bed.repository.halt().await.unwrap()
+    })
+    .await;
     assert!(
-        halt.why.contains("3 of 7 gatewayds") && halt.why.contains("3 in \"key\"") && halt.why.contains("fault_budget.share"),
+        halt.why.contains("3 of 7 gatewayds")
+            && halt.why.contains("3 in \"key\"")
+            && halt.why.contains("fault_budget.share"),
         "{halt:?}"
     );
     let log = services[0].log();
@@ -63,11 +70,17 @@ async fn a_fleet_that_turns_faulty_is_halted_until_an_operator_resumes_it() {
     let why = bed.why_json("waiting").await;
     assert_eq!(why["situation"], "fleet_halted", "{why}");
     let text = bed.why("waiting").await;
-    assert!(text.contains("3 of 7 gatewayds") && text.contains("gatewayzen resume --fleet --why"), "{text}");
+    assert!(
+        text.contains("3 of 7 gatewayds") && text.contains("gatewayzen resume --fleet --why"),
+        "{text}"
+    );
     for command in ["list", "doctor"] {
         let config = bed.config.to_str().unwrap();
         let mut environment = bed.environment.clone();
-        environment.push(("GATEWAYZEN_POSTGRES__URL".into(), bed.database.url("gatewayzen_operator")));
+        environment.push((
+            "GATEWAYZEN_POSTGRES__URL".into(),
+            bed.database.url("gatewayzen_operator"),
+        ));
         let output = run("gatewayzen", &["--config", config, command], &environment).await;
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8_lossy(&text);
@@ -83,7 +96,11 @@ async fn a_fleet_that_turns_faulty_is_halted_until_an_operator_resumes_it() {
     assert_eq!((row.state, row.attempts, row.fault), (State::Instance, 0, None));
     for id in &faulty {
         let row = bed.row(*id).await;
-        assert_eq!((row.state, row.attempts), (State::Key, 0), "no step began, by whatever door its job came");
+        assert_eq!(
+            (row.state, row.attempts),
+            (State::Key, 0),
+            "no step began, by whatever door its job came"
+        );
     }
     let launched = |id: i64| {
         bed.fleet
@@ -93,8 +110,15 @@ async fn a_fleet_that_turns_faulty_is_halted_until_an_operator_resumes_it() {
     assert_eq!(launched(waiting), 0);
 
     // Nobody but an operator ends it.
-    for sql in ["SELECT resume_fleet('me')", "UPDATE fleet_halts SET resumed_at = now()"] {
-        let error = sqlx::query(sql).execute(&bed.database.app).await.unwrap_err().to_string();
+    for sql in [
+        "SELECT resume_fleet('me')",
+        "UPDATE fleet_halts SET resumed_at = now()",
+    ] {
+        let error = sqlx::query(sql)
+            .execute(&bed.database.app)
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("permission denied"), "{sql}: {error}");
     }
     let (_, bare) = bed.gatewayzen(&["resume", "--fleet"]).await.unwrap_err();
@@ -120,21 +144,39 @@ async fn a_fleet_that_turns_faulty_is_halted_until_an_operator_resumes_it() {
 async fn an_operator_halts_the_fleet_by_hand() {
     let bed = Bed::new(Options::default()).await;
     let _services = bed.start_all();
-    bed.gatewayzen(&["halt", "--why", "the network is rebuilt"]).await.unwrap();
+    bed.gatewayzen(&["halt", "--why", "the network is rebuilt"])
+        .await
+        .unwrap();
     let id = bed.launch("acme").await;
-    let again = bed.gatewayzen(&["halt", "--why", "another reason"]).await.unwrap();
+    let again = bed
+        .gatewayzen(&["halt", "--why", "another reason"])
+        .await
+        .unwrap();
     assert!(again.contains("already"), "{again}");
     let why = bed.why("acme").await;
-    assert!(why.contains("the network is rebuilt") && why.contains("gatewayzen_operator"), "{why}");
-    bed.gatewayzen(&["resume", "--fleet", "--why", "done"]).await.unwrap();
+    assert!(
+        why.contains("the network is rebuilt") && why.contains("gatewayzen_operator"),
+        "{why}"
+    );
+    bed.gatewayzen(&["resume", "--fleet", "--why", "done"])
+        .await
+        .unwrap();
     bed.reached(id, State::Live).await;
-    let twice = bed.gatewayzen(&["resume", "--fleet", "--why", "done"]).await.unwrap();
+    let twice = bed
+        .gatewayzen(&["resume", "--fleet", "--why", "done"])
+        .await
+        .unwrap();
     assert!(twice.contains("was not halted"), "{twice}");
 }
 
 async fn park(service: &Repository, id: i64) {
-    let taken = service.take_lease(id, State::Instance, None, "w", HOUR, 3).await.unwrap();
-    let Verdict::Taken(lease) = taken else { panic!("{taken:?}") };
+    let taken = service
+        .take_lease(id, State::Instance, None, "w", HOUR, 3)
+        .await
+        .unwrap();
+    let Verdict::Taken(lease) = taken else {
+        panic!("{taken:?}")
+    };
     let fault = Outcome::Park {
         fault: "broken".into(),
         unblock: "mend it".into(),
@@ -146,10 +188,14 @@ async fn park(service: &Repository, id: i64) {
 async fn one_row_that_is_parked_fifty_times_is_one_row() {
     let database = Database::new().await;
     database
-        .write("INSERT INTO gatewayds (name, state) SELECT 'row-' || n, 'instance' FROM generate_series(1, 6) n")
+        .write(
+            "INSERT INTO gatewayds (name, state) SELECT 'row-' || n, 'instance' FROM generate_series(1, 6) n",
+        )
         .await;
     // Nobody's machine and nobody's trouble: these rows make the fleet no larger.
-    database.write("INSERT INTO gatewayds (name) SELECT 'new-' || n FROM generate_series(1, 50) n").await;
+    database
+        .write("INSERT INTO gatewayds (name) SELECT 'new-' || n FROM generate_series(1, 50) n")
+        .await;
     let service = database.repository("gatewayzen_service");
     let ids: Vec<i64> = sqlx::query_scalar("SELECT id FROM gatewayds WHERE state = 'instance' ORDER BY id")
         .fetch_all(&database.admin)
@@ -172,12 +218,19 @@ async fn one_row_that_is_parked_fifty_times_is_one_row() {
     assert_eq!(database.text("SELECT count(*)::text FROM fleet_halts").await, "1");
     let operator = database.repository("gatewayzen_operator");
     assert!(operator.resume_fleet("mended").await.unwrap().unwrap());
-    assert_eq!(check().await, None, "what was before the resume does not count again");
+    assert_eq!(
+        check().await,
+        None,
+        "what was before the resume does not count again"
+    );
     // A row that was ended is of no concern any more.
     database.write("UPDATE gatewayds SET state = state").await;
     park(&service, ids[2]).await;
     park(&service, ids[3]).await;
-    sqlx::query("ALTER TABLE gatewayds DISABLE TRIGGER USER").execute(&database.admin).await.unwrap();
+    sqlx::query("ALTER TABLE gatewayds DISABLE TRIGGER USER")
+        .execute(&database.admin)
+        .await
+        .unwrap();
     sqlx::query("UPDATE gatewayds SET state = 'terminated' WHERE id = $1")
         .bind(ids[2])
         .execute(&database.admin)

@@ -39,7 +39,9 @@ async fn a_failing_row_starves_nobody() {
             FaultKind::ConnectionReset
         };
         let name = format!("failing-{n}");
-        let id = bed.launch_after(&name, |id| bed.fleet.fault(Fault::new(fault).on(id))).await;
+        let id = bed
+            .launch_after(&name, |id| bed.fleet.fault(Fault::new(fault).on(id)))
+            .await;
         failing.push(id);
     }
     for id in &failing {
@@ -60,7 +62,11 @@ async fn a_failing_row_starves_nobody() {
         assert_eq!((row.state, row.fault), (State::Key, None));
         // From its third attempt on a row waits at least half of the longest backoff, 250 ms, and so has taken no more than
         // this in all the time that this test may last.
-        assert!(row.attempts < 200, "{} attempts of row {id}: no backoff", row.attempts);
+        assert!(
+            row.attempts < 200,
+            "{} attempts of row {id}: no backoff",
+            row.attempts
+        );
     }
 }
 
@@ -75,12 +81,17 @@ async fn what_ec2_forbids_to_one_row_pauses_no_worker() {
     .await;
     let _services = bed.start_all();
     let mut forbidden = Vec::new();
-    for (name, code) in [("forbidden", "UnauthorizedOperation"), ("unsubscribed", "OptInRequired")] {
+    for (name, code) in [
+        ("forbidden", "UnauthorizedOperation"),
+        ("unsubscribed", "OptInRequired"),
+    ] {
         let fault = FaultKind::Ec2Error {
             code: code.into(),
             action: Some("RunInstances".into()),
         };
-        let id = bed.launch_after(name, |id| bed.fleet.fault(Fault::new(fault).on(id))).await;
+        let id = bed
+            .launch_after(name, |id| bed.fleet.fault(Fault::new(fault).on(id)))
+            .await;
         bed.failing(id).await;
         forbidden.push((id, code));
     }
@@ -89,7 +100,14 @@ async fn what_ec2_forbids_to_one_row_pauses_no_worker() {
     for (id, code) in forbidden {
         let row = bed.parked(id).await;
         let fault = row.fault.unwrap();
-        assert!(fault.contains(code) && fault.contains("after 4 of 4 attempts"), "{fault}");
-        assert!(row.unblock.unwrap().contains("Allow the instance-worker's AWS identity"));
+        assert!(
+            fault.contains(code) && fault.contains("after 4 of 4 attempts"),
+            "{fault}"
+        );
+        assert!(
+            row.unblock
+                .unwrap()
+                .contains("Allow the instance-worker's AWS identity")
+        );
     }
 }

@@ -43,7 +43,12 @@ async fn no_more_launches_at_once_than_allowed_and_waiting_for_a_turn_costs_no_d
     }
     eventually("a row to say what it waits for", async || {
         for id in &ids {
-            if bed.row(*id).await.waiting_for.is_some_and(|text| text.contains("ec2.launches_at_once")) {
+            if bed
+                .row(*id)
+                .await
+                .waiting_for
+                .is_some_and(|text| text.contains("ec2.launches_at_once"))
+            {
                 return Some(());
             }
         }
@@ -65,7 +70,10 @@ async fn no_more_launches_at_once_than_allowed_and_waiting_for_a_turn_costs_no_d
     }
     let entries = bed.fleet.ledger().entries();
     assert_eq!(most_at_once(&entries), 2, "{entries:#?}");
-    assert!(longest > 4.0, "no row waited longer than its deadline: {longest} s, so this shows nothing");
+    assert!(
+        longest > 4.0,
+        "no row waited longer than its deadline: {longest} s, so this shows nothing"
+    );
 }
 
 #[tokio::test]
@@ -77,7 +85,9 @@ async fn a_launch_that_hangs_holds_its_turn_no_longer_than_its_deadline() {
     .await;
     let _services = bed.start_all();
     let hanging = bed
-        .launch_after("hanging", |id| bed.fleet.fault(Fault::new(FaultKind::NoAddress).on(id)))
+        .launch_after("hanging", |id| {
+            bed.fleet.fault(Fault::new(FaultKind::NoAddress).on(id))
+        })
         .await;
     bed.fleet
         .ledger()
@@ -133,7 +143,10 @@ async fn one_host_hears_one_worker_at_a_time() {
     for entry in bed.fleet.ledger().entries() {
         if let Event::Command { took_ms, .. } = entry.event {
             let began = entry.at_ms.saturating_sub(took_ms);
-            commands.entry(entry.instance).or_default().push((began, entry.at_ms));
+            commands
+                .entry(entry.instance)
+                .or_default()
+                .push((began, entry.at_ms));
         }
     }
     assert_eq!(commands.len(), 3);
@@ -142,7 +155,10 @@ async fn one_host_hears_one_worker_at_a_time() {
         assert!(times.len() >= 5, "{instance}: {times:?}");
         for pair in times.windows(2) {
             // Begin and end are rounded to milliseconds each.
-            assert!(pair[1].0 + 2 >= pair[0].1, "two commands at once on {instance}: {times:?}");
+            assert!(
+                pair[1].0 + 2 >= pair[0].1,
+                "two commands at once on {instance}: {times:?}"
+            );
         }
     }
 }

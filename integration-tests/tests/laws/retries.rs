@@ -63,7 +63,15 @@ async fn shape(bed: &Bed, id: i64) -> String {
     let history = bed.repository.history(id).await.unwrap();
     let events: Vec<String> = history
         .iter()
-        .map(|h| format!("{} {} -> {} ({})", h.event, h.from_state.as_deref().unwrap_or(""), h.to_state, h.generation))
+        .map(|h| {
+            format!(
+                "{} {} -> {} ({})",
+                h.event,
+                h.from_state.as_deref().unwrap_or(""),
+                h.to_state,
+                h.generation
+            )
+        })
         .collect();
     format!(
         "{} generation {} attempts {} error {:?} waiting {:?} next {:?} fault {:?} unblock {:?}; {}",
@@ -87,7 +95,10 @@ async fn a_retry_from_anywhere_is_the_same() {
     })
     .await;
     let _services = bed.start_all();
-    let working: Vec<State> = State::ALL.into_iter().filter(|state| state.is_working()).collect();
+    let working: Vec<State> = State::ALL
+        .into_iter()
+        .filter(|state| state.is_working())
+        .collect();
     assert_eq!(working.len(), 7);
     let mut patients = Vec::new();
     for state in working {
@@ -102,13 +113,19 @@ async fn a_retry_from_anywhere_is_the_same() {
                     }
                 })
                 .await;
-            patients.push(Patient { id, name, door, state });
+            patients.push(Patient {
+                id,
+                name,
+                door,
+                state,
+            });
         }
     }
     for patient in &patients {
         if matches!(patient.state, State::Stop | State::Update | State::Terminate) {
             bed.reached(patient.id, State::Live).await;
-            bed.fleet.fault(Fault::new(fault_in(patient.state)).on(patient.id));
+            bed.fleet
+                .fault(Fault::new(fault_in(patient.state)).on(patient.id));
             sqlx::query("UPDATE gatewayds SET release = 'v3.34.2', state = $2 WHERE id = $1")
                 .bind(patient.id)
                 .bind(patient.state.name())
@@ -175,7 +192,10 @@ async fn a_row_that_the_dispatcher_parked_is_retried_by_resque_too() {
     })
     .await;
     let entry = &queue.failed(0, 1).await.unwrap()[0];
-    assert_eq!((entry.queue.as_str(), entry.exception.as_str()), ("initializeEc2Instance", "Overdue"));
+    assert_eq!(
+        (entry.queue.as_str(), entry.exception.as_str()),
+        ("initializeEc2Instance", "Overdue")
+    );
     assert_eq!(Some(&entry.error), parked.fault.as_ref());
     let why = bed.why("acme").await;
     assert!(why.contains("queue entry 0 of the failed jobs again"), "{why}");

@@ -44,18 +44,34 @@ fn hangs() -> Vec<Hang> {
         code: code.into(),
         action: command(action),
     };
-    let hanging = |name: &str| CommandHangs { command: command(name) };
+    let hanging = |name: &str| CommandHangs {
+        command: command(name),
+    };
     let locked = |name: &str| CommandExits {
         command: command(name),
         status: 75,
     };
-    let lost = |name: &str| CommandLosesReply { command: command(name) };
+    let lost = |name: &str| CommandLosesReply {
+        command: command(name),
+    };
     let late = 3_600_000;
     vec![
         hang(State::Instance, NoAddress, "address"),
-        hang(State::Instance, DiesPending, "came to nothing|EC2 to start|to run (EC2 says"),
-        hang(State::Instance, ec2("InsufficientInstanceCapacity", "RunInstances"), "InsufficientInstanceCapacity"),
-        hang(State::Instance, ec2("InternalError", "RunInstances"), "InternalError"),
+        hang(
+            State::Instance,
+            DiesPending,
+            "came to nothing|EC2 to start|to run (EC2 says",
+        ),
+        hang(
+            State::Instance,
+            ec2("InsufficientInstanceCapacity", "RunInstances"),
+            "InsufficientInstanceCapacity",
+        ),
+        hang(
+            State::Instance,
+            ec2("InternalError", "RunInstances"),
+            "InternalError",
+        ),
         hang(State::Key, HostNeverAnswers, "no login was done within"),
         hang(State::Key, ConnectionReset, "no SSH session"),
         hang(State::Key, hanging("get_key"), "get_key"),
@@ -64,18 +80,34 @@ fn hangs() -> Vec<Hang> {
         hang(State::Key, NoKey, "no API key"),
         hang(State::Start, hanging("start"), "start"),
         hang(State::Start, NeverListens, "after `start`"),
-        hang(State::Start, locked("saved_wallet"), "another command of GatewayZen"),
+        hang(
+            State::Start,
+            locked("saved_wallet"),
+            "another command of GatewayZen",
+        ),
         hang(State::Wallet, ApiSlow { ms: late }, "did not answer"),
         hang(State::Wallet, ApiCloses, "closed the connection"),
         hang(State::Wallet, ApiHtml500, "500"),
         hang(State::Stop, hanging("stop"), "stop"),
         hang(State::Stop, StopLeavesProcess, "is not down"),
         hang(State::Stop, HostNeverAnswers, "no login was done within"),
-        hang(State::Update, hanging("install"), "install|updateGatewayd took longer"),
+        hang(
+            State::Update,
+            hanging("install"),
+            "install|updateGatewayd took longer",
+        ),
         hang(State::Update, locked("fetch"), "another command of GatewayZen"),
         hang(State::Update, ConnectionReset, "no SSH session"),
-        hang(State::Terminate, ec2("InternalError", "TerminateInstances"), "InternalError"),
-        hang(State::Terminate, ec2("RequestLimitExceeded", "TerminateInstances"), "RequestLimitExceeded"),
+        hang(
+            State::Terminate,
+            ec2("InternalError", "TerminateInstances"),
+            "InternalError",
+        ),
+        hang(
+            State::Terminate,
+            ec2("RequestLimitExceeded", "TerminateInstances"),
+            "RequestLimitExceeded",
+        ),
     ]
 }
 
@@ -89,10 +121,18 @@ async fn nothing_waits_for_ever() {
     let _services = ["dispatcher", "instance-worker", "ssh-worker"].map(|name| bed.start(name));
     let hangs = hangs();
     let met: Vec<State> = hangs.iter().map(|hang| hang.state).collect();
-    assert!(State::ALL.iter().all(|state| state.is_working() == met.contains(state)));
+    assert!(
+        State::ALL
+            .iter()
+            .all(|state| state.is_working() == met.contains(state))
+    );
     let mut ids = vec![0; hangs.len()];
     // The step before `wallet` speaks to gatewayd too: the API hangs when that step is over.
-    for (n, hang) in hangs.iter().enumerate().filter(|(_, hang)| hang.state == State::Wallet) {
+    for (n, hang) in hangs
+        .iter()
+        .enumerate()
+        .filter(|(_, hang)| hang.state == State::Wallet)
+    {
         ids[n] = bed.launch(&format!("wallet-{n}")).await;
         bed.reached(ids[n], State::Wallet).await;
         bed.fleet.fault(Fault::new(hang.fault.clone()).on(ids[n]));
@@ -114,20 +154,30 @@ async fn nothing_waits_for_ever() {
             .await
             .unwrap();
     }
-    for (n, hang) in hangs.iter().enumerate().filter(|(_, hang)| first_walk(hang.state)) {
+    for (n, hang) in hangs
+        .iter()
+        .enumerate()
+        .filter(|(_, hang)| first_walk(hang.state))
+    {
         let name = format!("{}-{n}", hang.state);
         let fault = |id: i64| bed.fleet.fault(Fault::new(hang.fault.clone()).on(id));
         ids[n] = bed.launch_after(&name, fault).await;
     }
     for (id, hang) in ids.into_iter().zip(hangs) {
         let row = bed.parked(id).await;
-        let case = format!("{} with {:?}: {:?}, {:?}", hang.state, hang.fault, row.fault, row.unblock);
+        let case = format!(
+            "{} with {:?}: {:?}, {:?}",
+            hang.state, hang.fault, row.fault, row.unblock
+        );
         assert_eq!(row.state, hang.state, "{case}\n{}", bed.logs());
         let fault = row.fault.unwrap();
         assert!(fault.contains("deadline"), "{case}");
         assert!(hang.says.split('|').any(|words| fault.contains(words)), "{case}");
         let unblock = row.unblock.unwrap();
-        assert!(unblock.contains("retry") && !unblock.contains("by itself"), "{case}");
+        assert!(
+            unblock.contains("retry") && !unblock.contains("by itself"),
+            "{case}"
+        );
         let parked = bed.repository.history(id).await.unwrap();
         let parked = parked.iter().rev().find(|h| h.event == "faulted").unwrap().at;
         let after = Duration::try_from(parked - row.clock_started_at).unwrap();

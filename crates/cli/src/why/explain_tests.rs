@@ -606,18 +606,30 @@ fn a_row_of_a_halted_fleet_says_so_and_what_ends_it() {
     };
     let answer = told(row(State::Key));
     assert_eq!(answer.situation, "fleet_halted");
-    assert!(answer.unblock.contains("gatewayzen resume --fleet --why"), "{answer:?}");
+    assert!(
+        answer.unblock.contains("gatewayzen resume --fleet --why"),
+        "{answer:?}"
+    );
     let details = format!("{:?}", answer.details);
-    assert!(details.contains("6 of 8") && details.contains("stands still"), "{details}");
+    assert!(
+        details.contains("6 of 8") && details.contains("stands still"),
+        "{details}"
+    );
     // What still goes on, and what waits for a person anyway, keeps its own answer and mentions the halt.
-    assert_eq!(told(row(State::Terminate)).situation, told_without(State::Terminate));
+    assert_eq!(
+        told(row(State::Terminate)).situation,
+        told_without(State::Terminate)
+    );
     let parked = Gatewayd {
         fault: Some("broken".into()),
         ..row(State::Key)
     };
     let answer = told(parked);
     assert_eq!(answer.situation, "fault");
-    assert!(format!("{:?}", answer.details).contains("the fleet is halted"), "{answer:?}");
+    assert!(
+        format!("{:?}", answer.details).contains("the fleet is halted"),
+        "{answer:?}"
+    );
 }
 
 fn told_without(state: State) -> &'static str {
