@@ -19,7 +19,7 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, public, pg_
 $$;
 
 CREATE FUNCTION take_lease(p_id bigint, p_state text, p_generation bigint, p_owner text, p_lease interval, p_max_attempts int)
-RETURNS TABLE (verdict text, generation bigint, wait_seconds double precision, lease_token uuid)
+RETURNS TABLE (verdict text, generation bigint, wait_seconds double precision, lease_token uuid, lease_number bigint)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp SET lock_timeout = '1s' AS $$
 #variable_conflict use_column
 DECLARE
@@ -30,26 +30,26 @@ BEGIN
   SELECT * INTO g FROM gatewayds WHERE gatewayds.id = p_id FOR UPDATE;
   t := clock_timestamp();
   IF g.id IS NULL THEN
-    RETURN QUERY SELECT 'no_such_row', g.generation, NULL::double precision, NULL::uuid; RETURN;
+    RETURN QUERY SELECT 'no_such_row', g.generation, NULL::double precision, NULL::uuid, NULL::bigint; RETURN;
   END IF;
   IF g.state <> p_state OR p_generation <> g.generation THEN
-    RETURN QUERY SELECT 'stale', g.generation, NULL::double precision, NULL::uuid; RETURN;
+    RETURN QUERY SELECT 'stale', g.generation, NULL::double precision, NULL::uuid, NULL::bigint; RETURN;
   END IF;
   IF g.hold IS NOT NULL THEN
-    RETURN QUERY SELECT 'held', g.generation, NULL::double precision, NULL::uuid; RETURN;
+    RETURN QUERY SELECT 'held', g.generation, NULL::double precision, NULL::uuid, NULL::bigint; RETURN;
   END IF;
   IF g.lease_until > t THEN
-    RETURN QUERY SELECT 'busy', g.generation, extract(epoch FROM g.lease_until - t)::double precision, NULL::uuid; RETURN;
+    RETURN QUERY SELECT 'busy', g.generation, extract(epoch FROM g.lease_until - t)::double precision, NULL::uuid, NULL::bigint; RETURN;
   END IF;
   IF g.fault IS NOT NULL THEN
     -- Only the entry in `failed` carries the generation that parking made: whoever pushes that one means it.
     -- A job without a generation may be a late duplicate.
     IF p_generation IS NULL THEN
-      RETURN QUERY SELECT 'parked', g.generation, NULL::double precision, NULL::uuid; RETURN;
+      RETURN QUERY SELECT 'parked', g.generation, NULL::double precision, NULL::uuid, NULL::bigint; RETURN;
     END IF;
     un_park := true;
   ELSIF g.next_try_at > t THEN
-    RETURN QUERY SELECT 'not_yet', g.generation, extract(epoch FROM g.next_try_at - t)::double precision, NULL::uuid; RETURN;
+    RETURN QUERY SELECT 'not_yet', g.generation, extract(epoch FROM g.next_try_at - t)::double precision, NULL::uuid, NULL::bigint; RETURN;
   ELSIF g.attempts >= p_max_attempts THEN
     -- Each attempt is counted before it begins, so a step that kills its worker ends here and not in a loop.
     UPDATE gatewayds SET
@@ -59,10 +59,11 @@ BEGIN
       generation = g.generation + 1, due_at = NULL, changed_by = p_owner, changed_why = NULL,
       lease_token = NULL, lease_until = NULL, lease_owner = NULL, lease_taken_at = NULL
       WHERE gatewayds.id = p_id;
-    RETURN QUERY SELECT 'exhausted', g.generation + 1, NULL::double precision, NULL::uuid; RETURN;
+    RETURN QUERY SELECT 'exhausted', g.generation + 1, NULL::double precision, NULL::uuid, NULL::bigint; RETURN;
   END IF;
 
   UPDATE gatewayds SET
+    lease_number = g.lease_number + 1,
     lease_token = gen_random_uuid(), lease_owner = p_owner, lease_taken_at = t, lease_until = t + p_lease,
     due_at = t + p_lease,
     attempts = CASE WHEN un_park THEN 1 ELSE g.attempts + 1 END,
@@ -71,8 +72,8 @@ BEGIN
     changed_by = CASE WHEN un_park THEN p_owner ELSE g.changed_by END,
     changed_why = CASE WHEN un_park THEN 'the failed job was queued again' ELSE g.changed_why END
     WHERE gatewayds.id = p_id
-    RETURNING gatewayds.lease_token INTO g.lease_token;
-  RETURN QUERY SELECT 'taken', g.generation, NULL::double precision, g.lease_token;
+    RETURNING gatewayds.lease_token, gatewayds.lease_number INTO g.lease_token, g.lease_number;
+  RETURN QUERY SELECT 'taken', g.generation, NULL::double precision, g.lease_token, g.lease_number;
 END
 $$;
 

@@ -277,6 +277,7 @@ where
         }
     };
     tracing::info!("{name} {} starts", env!("CARGO_PKG_VERSION"));
+    gatewayzen_core::crash::stop_at(prepared.settings.testing.stop_at.clone());
     prepared
         .warnings
         .iter()

@@ -222,6 +222,21 @@ impl Stand {
         }
     }
 
+    /// The keys that seal this bed's secrets.
+    pub fn sealing_keys(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("sealing_keys")).expect("the keys")
+    }
+
+    /// FLUSHALL, for a Redis of this bed's own.
+    pub async fn burn_redis_whole(&self) {
+        let client = redis::Client::open(self.redis_url.as_str()).expect("a URL");
+        let mut connection = client.get_multiplexed_async_connection().await.expect("Redis");
+        let _: String = redis::cmd("FLUSHALL")
+            .query_async(&mut connection)
+            .await
+            .expect("flushed");
+    }
+
     /// Deletes every key of this bed: what FLUSHALL does to a Redis that is its own.
     pub async fn burn_redis(&self) {
         let client = redis::Client::open(self.redis_url.as_str()).expect("a URL");

@@ -48,6 +48,8 @@ pub struct Settings {
     pub gatewayd: Gatewayd,
     /// Cold wallets.
     pub wallet: Wallet,
+    /// What only tests set.
+    pub testing: Testing,
 }
 
 /// Where the rows are.
@@ -173,6 +175,14 @@ impl Deadlines {
             .filter_map(|state| Some((state, self.of(state)?)))
             .collect()
     }
+}
+
+/// What only tests set.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "defaults.toml documents each key")]
+pub struct Testing {
+    pub stop_at: Vec<String>,
 }
 
 /// The dispatcher.

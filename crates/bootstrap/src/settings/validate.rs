@@ -249,6 +249,11 @@ impl Settings {
                 self.postgres.acquire_timeout, worker.lease
             ),
         );
+        warn(
+            !self.testing.stop_at.is_empty(),
+            "testing.stop_at is set: this process stops itself at those points; never set it on a real fleet"
+                .into(),
+        );
         let gatewayd = &self.gatewayd;
         for (key, timeout) in [
             ("gatewayd.command_timeout", gatewayd.command_timeout),

@@ -6,6 +6,8 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::crash;
+
 use super::leases::{Lease, LeaseCheck};
 use super::{Repository, Result, interval};
 
@@ -74,7 +76,8 @@ impl Repository {
         host_key: &str,
         send_for: Duration,
     ) -> Result<LeaseCheck> {
-        let verdict: String =
+        let verdict: String = crash::around(
+            "open_launch_attempt",
             sqlx::query_scalar("SELECT open_launch_attempt($1, $2, $3, $4, $5, $6, $7, $8, $9)")
                 .bind(lease.id)
                 .bind(lease.token)
@@ -85,8 +88,9 @@ impl Repository {
                 .bind(sealed_user_data)
                 .bind(host_key)
                 .bind(interval(send_for))
-                .fetch_one(&self.pool)
-                .await?;
+                .fetch_one(&self.pool),
+        )
+        .await?;
         Ok(super::leases::check(&verdict))
     }
 
@@ -97,27 +101,33 @@ impl Repository {
         attempt: Uuid,
         instance: &str,
     ) -> Result<LeaseCheck> {
-        let verdict: String = sqlx::query_scalar("SELECT resolve_launch_attempt($1, $2, $3, $4, $5)")
-            .bind(lease.id)
-            .bind(lease.token)
-            .bind(lease.generation)
-            .bind(attempt)
-            .bind(instance)
-            .fetch_one(&self.pool)
-            .await?;
+        let verdict: String = crash::around(
+            "resolve_launch_attempt",
+            sqlx::query_scalar("SELECT resolve_launch_attempt($1, $2, $3, $4, $5)")
+                .bind(lease.id)
+                .bind(lease.token)
+                .bind(lease.generation)
+                .bind(attempt)
+                .bind(instance)
+                .fetch_one(&self.pool),
+        )
+        .await?;
         Ok(super::leases::check(&verdict))
     }
 
     /// Ends an attempt: its machine is gone, or EC2 has said that there is none. Clears what the row knew of it.
     pub async fn end_launch_attempt(&self, lease: &Lease, attempt: Uuid, why: &str) -> Result<LeaseCheck> {
-        let verdict: String = sqlx::query_scalar("SELECT end_launch_attempt($1, $2, $3, $4, $5)")
-            .bind(lease.id)
-            .bind(lease.token)
-            .bind(lease.generation)
-            .bind(attempt)
-            .bind(why)
-            .fetch_one(&self.pool)
-            .await?;
+        let verdict: String = crash::around(
+            "end_launch_attempt",
+            sqlx::query_scalar("SELECT end_launch_attempt($1, $2, $3, $4, $5)")
+                .bind(lease.id)
+                .bind(lease.token)
+                .bind(lease.generation)
+                .bind(attempt)
+                .bind(why)
+                .fetch_one(&self.pool),
+        )
+        .await?;
         Ok(super::leases::check(&verdict))
     }
 }
