@@ -7,7 +7,7 @@ use gatewayzen_core::sweep::{Comparison, Fate, LetAlone, Machine, Orphan, Report
 
 use super::{Sweeper, refuse};
 use crate::end::{Asked, ask_to_terminate};
-use crate::steps::stamp;
+use crate::steps::{seconds, stamp};
 
 impl Sweeper {
     /// Sorts the living machines by their verdicts, and gives every orphan the fate that needs no call to EC2.
@@ -36,7 +36,13 @@ impl Sweeper {
                     let ends_at = judged.marked_at.map(|at| at + self.settings.grace);
                     let (fate, note) = match marked_for {
                         _ if report.refusal.is_some() => (Fate::Refused, None),
-                        None => (Fate::Marked, None),
+                        None => (
+                            Fate::Marked,
+                            Some(format!(
+                                "ended by a sweep at least {} later",
+                                seconds(self.settings.grace)
+                            )),
+                        ),
                         Some(age) if age < self.settings.grace.as_secs_f64() => (
                             Fate::Waits,
                             ends_at.map(|at| format!("ended by a sweep after {}", stamp(at))),
