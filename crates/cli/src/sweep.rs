@@ -81,9 +81,7 @@ async fn ended(repository: &Repository, id: i64) -> Result<Sweep, Failure> {
             return Ok(sweep);
         }
         // What nobody waits for must not be done later: it is taken back, unless somebody takes it this very moment.
-        if sweep.began_at.is_none()
-            && asked.elapsed() > TAKEN_WITHIN
-            && repository.withdraw_sweep(id).await?
+        if sweep.began_at.is_none() && asked.elapsed() > TAKEN_WITHIN && repository.withdraw_sweep(id).await?
         {
             return Err(Failure::Failed(format!(
                 "no instance-worker took the sweep within {} s, so it was taken back: see that one runs (`gatewayzen doctor`), \

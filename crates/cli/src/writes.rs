@@ -215,7 +215,10 @@ fn tried_again(row: &Gatewayd) -> String {
     if row.state.is_working() {
         format!("{} is tried again in state {}", row.name, row.state)
     } else {
-        format!("the fault of {} is cleared; it stays in state {}", row.name, row.state)
+        format!(
+            "the fault of {} is cleared; it stays in state {}",
+            row.name, row.state
+        )
     }
 }
 

@@ -15,12 +15,7 @@ fn main() -> ExitCode {
             let steps = InstanceSteps::new(&service.settings, client, service.key_ring()?);
             let sweeper = Sweeper::new(&service, &steps)?;
             // Ends with the service; what it leaves half done is begun again by another.
-            tokio::spawn(
-                service
-                    .shutdown
-                    .clone()
-                    .run_until_cancelled_owned(sweeper.run()),
-            );
+            tokio::spawn(service.shutdown.clone().run_until_cancelled_owned(sweeper.run()));
             gatewayzen_worker::serve(service, steps).await
         },
     )

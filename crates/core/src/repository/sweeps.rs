@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::doors::{Refused, refused};
 use super::{Repository, Result, interval};
+use crate::crash;
 use crate::sweep::{Comparison, Machine, Report};
 
 /// A sweeper's right to one sweep.
@@ -157,25 +158,31 @@ impl Repository {
         lease: &SweepLease,
         ended: std::result::Result<&Report, &str>,
     ) -> Result<()> {
-        sqlx::query("SELECT finish_sweep($1, $2, $3, $4)")
-            .bind(lease.id)
-            .bind(lease.token)
-            .bind(ended.ok().map(Json))
-            .bind(ended.err())
-            .execute(&self.pool)
-            .await?;
+        crash::around(
+            "finish_sweep",
+            sqlx::query("SELECT finish_sweep($1, $2, $3, $4)")
+                .bind(lease.id)
+                .bind(lease.token)
+                .bind(ended.ok().map(Json))
+                .bind(ended.err())
+                .execute(&self.pool),
+        )
+        .await?;
         Ok(())
     }
 
     /// Has the database judge every living machine, and keep the marks if the sweep acts and may. To be called after
     /// EC2 was asked.
     pub async fn compare_machines(&self, lease: &SweepLease, living: &[Machine]) -> Result<Comparison> {
-        let compared: Json<Comparison> = sqlx::query_scalar("SELECT compare_machines($1, $2, $3)")
-            .bind(lease.id)
-            .bind(lease.token)
-            .bind(Json(living))
-            .fetch_one(&self.pool)
-            .await?;
+        let compared: Json<Comparison> = crash::around(
+            "compare_machines",
+            sqlx::query_scalar("SELECT compare_machines($1, $2, $3)")
+                .bind(lease.id)
+                .bind(lease.token)
+                .bind(Json(living))
+                .fetch_one(&self.pool),
+        )
+        .await?;
         Ok(compared.0)
     }
 
@@ -187,14 +194,17 @@ impl Repository {
         grace: Duration,
         most: u32,
     ) -> Result<Option<String>> {
-        Ok(sqlx::query_scalar("SELECT end_orphan($1, $2, $3, $4, $5)")
-            .bind(lease.id)
-            .bind(lease.token)
-            .bind(Json(machine))
-            .bind(interval(grace))
-            .bind(i32::try_from(most).unwrap_or(i32::MAX))
-            .fetch_one(&self.pool)
-            .await?)
+        Ok(crash::around(
+            "end_orphan",
+            sqlx::query_scalar("SELECT end_orphan($1, $2, $3, $4, $5)")
+                .bind(lease.id)
+                .bind(lease.token)
+                .bind(Json(machine))
+                .bind(interval(grace))
+                .bind(i32::try_from(most).unwrap_or(i32::MAX))
+                .fetch_one(&self.pool),
+        )
+        .await?)
     }
 
     /// Rows that should have a machine, in nobody's hand, whose machine is none of these.
@@ -211,13 +221,16 @@ impl Repository {
     pub async fn miss_machines(&self, lease: &SweepLease, rows: &[&Bereft]) -> Result<Vec<Missed>> {
         let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
         let instances: Vec<&str> = rows.iter().map(|row| row.instance_id.as_str()).collect();
-        Ok(sqlx::query_as("SELECT * FROM miss_machines($1, $2, $3, $4)")
-            .bind(lease.id)
-            .bind(lease.token)
-            .bind(ids)
-            .bind(instances)
-            .fetch_all(&self.pool)
-            .await?)
+        Ok(crash::around(
+            "miss_machines",
+            sqlx::query_as("SELECT * FROM miss_machines($1, $2, $3, $4)")
+                .bind(lease.id)
+                .bind(lease.token)
+                .bind(ids)
+                .bind(instances)
+                .fetch_all(&self.pool),
+        )
+        .await?)
     }
 
     /// Parks a row whose machine is gone. `missed_for`: for a machine that is not shown at all, how long ago an earlier
@@ -230,16 +243,19 @@ impl Repository {
         unblock: &str,
         missed_for: Option<Duration>,
     ) -> Result<bool> {
-        Ok(sqlx::query_scalar("SELECT park_gone($1, $2, $3, $4, $5, $6, $7, $8)")
-            .bind(lease.id)
-            .bind(lease.token)
-            .bind(row.id)
-            .bind(row.generation)
-            .bind(&row.instance_id)
-            .bind(fault)
-            .bind(unblock)
-            .bind(missed_for.map(interval))
-            .fetch_one(&self.pool)
-            .await?)
+        Ok(crash::around(
+            "park_gone",
+            sqlx::query_scalar("SELECT park_gone($1, $2, $3, $4, $5, $6, $7, $8)")
+                .bind(lease.id)
+                .bind(lease.token)
+                .bind(row.id)
+                .bind(row.generation)
+                .bind(&row.instance_id)
+                .bind(fault)
+                .bind(unblock)
+                .bind(missed_for.map(interval))
+                .fetch_one(&self.pool),
+        )
+        .await?)
     }
 }

@@ -85,15 +85,9 @@ impl Sweeper {
         absent: &[&Bereft],
         report: &mut Report,
     ) -> Result<(), String> {
-        let missed = self
-            .repository
-            .miss_machines(lease, absent)
-            .await
-            .map_err(text)?;
-        let missed: HashMap<&str, &Missed> = missed
-            .iter()
-            .map(|one| (one.instance_id.as_str(), one))
-            .collect();
+        let missed = self.repository.miss_machines(lease, absent).await.map_err(text)?;
+        let missed: HashMap<&str, &Missed> =
+            missed.iter().map(|one| (one.instance_id.as_str(), one)).collect();
         let long_missed = |row: &Bereft| {
             let one = missed.get(row.instance_id.as_str())?;
             let long = one.before && one.missed_for >= self.consistency_window.as_secs_f64();
@@ -155,7 +149,12 @@ impl Sweeper {
             .await
         {
             Ok(true) => {
-                tracing::error!(id = row.id, state = row.state, fault, "row parked: its machine is gone");
+                tracing::error!(
+                    id = row.id,
+                    state = row.state,
+                    fault,
+                    "row parked: its machine is gone"
+                );
                 Ok(Fate::Parked)
             }
             Ok(false) => Ok(Fate::Spared),

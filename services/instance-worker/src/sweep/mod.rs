@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use aws_sdk_ec2::Client;
 use gatewayzen_bootstrap::{ConfigError, Service, settings};
-use gatewayzen_core::Repository;
 use gatewayzen_core::repository::SweepLease;
 use gatewayzen_core::sweep::{Fate, Machine, Report};
+use gatewayzen_core::{Repository, crash};
 
 use crate::describe::{By, Describer, Seen};
 use crate::steps::InstanceSteps;
@@ -53,7 +53,7 @@ impl Sweeper {
         let mut down = false;
         loop {
             match self.repository.claim_sweep(&self.owner, self.lease).await {
-                Ok(Some(lease)) => self.take(&lease).await,
+                Ok(Some(lease)) => crash::within("sweep", self.take(&lease)).await,
                 Ok(None) => down = false,
                 Err(error) => {
                     // One line for an outage, not one for a try.
@@ -69,8 +69,10 @@ impl Sweeper {
 
     async fn take(&self, lease: &SweepLease) {
         let swept = tokio::select! {
-            swept = self.sweep(lease) => swept,
+            // Guards against the process that was frozen: when it wakes up, the lease is looked at before it goes on.
+            biased;
             error = self.keep(lease) => return tracing::warn!(sweep = lease.id, error, "sweep given up"),
+            swept = self.sweep(lease) => swept,
         };
         match &swept {
             Ok(report) => tell(lease, report),
@@ -153,7 +155,15 @@ fn tell(lease: &SweepLease, report: &Report) {
     let (sweep, act, machines) = (lease.id, lease.act, report.machines);
     match &report.refusal {
         Some(refusal) if lease.act => {
-            tracing::warn!(sweep, machines, marked, ended, parked, refusal, "swept, not in full");
+            tracing::warn!(
+                sweep,
+                machines,
+                marked,
+                ended,
+                parked,
+                refusal,
+                "swept, not in full"
+            );
         }
         _ => tracing::info!(sweep, act, machines, marked, ended, parked, "swept"),
     }

@@ -101,7 +101,14 @@ impl Sweeper {
         {
             (orphan.fate, orphan.note) = self.end(lease, &orphan.machine, most).await;
             let (instance, fate) = (&orphan.machine.instance_id, orphan.fate);
-            tracing::warn!(sweep = lease.id, instance, why = orphan.why, ?fate, note = orphan.note, "orphan");
+            tracing::warn!(
+                sweep = lease.id,
+                instance,
+                why = orphan.why,
+                ?fate,
+                note = orphan.note,
+                "orphan"
+            );
         }
     }
 
