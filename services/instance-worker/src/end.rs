@@ -152,7 +152,8 @@ impl InstanceSteps {
 
 /// Asks for an instance's end.
 pub(crate) async fn ask_to_terminate(client: &Client, instance: &str) -> Result<Asked, Failure> {
-    let call = client.terminate_instances().instance_ids(instance).send();
+    // Boxed, since the SDK's futures are nested deeper than the compiler follows through those of a step.
+    let call = Box::pin(client.terminate_instances().instance_ids(instance).send());
     match crash::around(CALL, call).await {
         Ok(_) => Ok(Asked::Taken),
         Err(error) => {
