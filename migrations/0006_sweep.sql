@@ -242,7 +242,8 @@ DECLARE
   attempt uuid := CASE WHEN p_machine ->> 'attempt' ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
                        THEN (p_machine ->> 'attempt')::uuid END;
   tagged bigint := CASE WHEN p_machine ->> 'gatewayd_id' ~ '^[0-9]{1,18}$' THEN (p_machine ->> 'gatewayd_id')::bigint END;
-  declared timestamptz := (SELECT max(r.at) FROM restores r);
+  -- EC2 tells launches in whole seconds.
+  declared timestamptz := (SELECT date_trunc('second', max(r.at)) FROM restores r);
   ended_why text;
   known boolean;
   claimed boolean;

@@ -142,7 +142,7 @@ fn as_text(sweep: &Sweep, report: &Report, width: Option<usize>) -> String {
                 ]
             })
             .collect();
-        let head = ["ORPHAN", "TAGGED", "LAUNCHED", "MARKED", "WHAT", "WHY"];
+        let head = ["ORPHAN", "ROW", "LAUNCHED", "MARKED", "WHAT", "WHY"];
         out.push_str(&format!("\n{}", text::table(&head, &rows, width)));
     }
     if !report.gone.is_empty() {
@@ -188,7 +188,7 @@ fn others(title: &str, machines: &[LetAlone], sweep: &Sweep, width: Option<usize
         .collect();
     format!(
         "\n{}",
-        text::table(&[title, "TAGGED", "LAUNCHED", "WHY"], &rows, width)
+        text::table(&[title, "ROW", "LAUNCHED", "WHY"], &rows, width)
     )
 }
 

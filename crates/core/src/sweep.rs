@@ -17,7 +17,7 @@ pub struct Machine {
     pub launched_at: Option<OffsetDateTime>,
     /// The row in its tags, whatever stands there.
     pub gatewayd_id: Option<String>,
-    /// The row's name in its tags.
+    /// The row's name: the database's, else what stands in its tags.
     pub name: Option<String>,
     /// The launch attempt in its tags.
     pub attempt: Option<String>,

@@ -212,9 +212,7 @@ async fn the_sweep_kills_only_orphans() {
     .fetch_all(&bed.database.admin)
     .await
     .unwrap();
-    assert_eq!(
-        audit,
-        orphans.iter().map(|id| (id.clone(), true)).collect::<Vec<_>>()
-    );
+    let audited: BTreeMap<String, bool> = audit.into_iter().collect();
+    assert_eq!(audited, orphans.into_iter().map(|id| (id, true)).collect());
     legal_histories(&bed).await;
 }

@@ -23,9 +23,10 @@ impl Sweeper {
             .map(|one| (one.instance_id.clone(), one))
             .collect();
         for judged in comparison.machines {
-            let Some(machine) = machines.remove(&judged.instance_id) else {
+            let Some(mut machine) = machines.remove(&judged.instance_id) else {
                 continue;
             };
+            machine.name = judged.name.or(machine.name);
             let why = judged.why.unwrap_or_default();
             match judged.verdict {
                 Verdict::Claimed => report.claimed += 1,
