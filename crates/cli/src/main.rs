@@ -6,6 +6,7 @@ mod doctor;
 mod failure;
 mod output;
 mod rows;
+mod sweep;
 mod text;
 mod watch;
 mod why;
@@ -53,6 +54,8 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Hold { name, reason } => writes::hold(&connections, &output, &name, Some(&reason)).await,
         Command::Resume { name } => writes::hold(&connections, &output, &name, None).await,
         Command::Watch(args) => watch::watch(&connections, &output, args).await,
+        Command::Sweep(args) => sweep::sweep(&connections, &output, &args).await,
+        Command::Restored { why } => sweep::restored(&connections, &output, &why).await,
         Command::Enqueue { queue, id } => writes::enqueue(&connections, &output, queue, id).await,
         Command::Doctor => doctor::doctor(&connections, &output, cli.global.config.as_deref()).await,
         Command::Completions { .. } => Ok(()),

@@ -16,6 +16,7 @@ mod idempotence;
 mod machines;
 mod redis;
 mod stale;
+mod sweep;
 mod wallets;
 mod witness;
 mod workers;

@@ -80,7 +80,10 @@ fn check_numbers(settings: &Settings) -> Check {
             format!("must be at least {least}, is {value}")
         })?;
     }
-    Ok(())
+    let share = settings.sweep.most_share;
+    check_that((0.0..=1.0).contains(&share), "sweep.most_share", || {
+        format!("must be from 0 to 1, is {share}")
+    })
 }
 
 fn check_durations(settings: &Settings) -> Check {
@@ -97,6 +100,8 @@ fn check_durations(settings: &Settings) -> Check {
         ("worker.backoff_first", worker.backoff_first),
         ("worker.step_timeout", worker.step_timeout),
         ("dispatcher.period", settings.dispatcher.period),
+        // With none, what one sweep marks the next one ends, however soon.
+        ("sweep.grace", settings.sweep.grace),
         ("ec2.poll", ec2.poll),
         ("ec2.send_for", ec2.send_for),
         // With none, a machine that EC2 does not show yet would count as gone.
