@@ -86,10 +86,23 @@ pub(crate) enum Command {
         #[arg(long, value_name = "TEXT")]
         reason: String,
     },
-    /// End a hold
+    /// End a hold, or the halt of the whole fleet
     Resume {
-        /// Which gatewayd
-        name: String,
+        /// Which gatewayd is on hold
+        #[arg(required_unless_present = "fleet", conflicts_with = "fleet")]
+        name: Option<String>,
+        /// End the halt of the fleet: every row goes on
+        #[arg(long, requires = "why")]
+        fleet: bool,
+        /// What was mended, for whoever reads of the halt later
+        #[arg(long, value_name = "TEXT", requires = "fleet")]
+        why: Option<String>,
+    },
+    /// Halt the whole fleet: no step begins but those of stop and terminate; steps in hand end first
+    Halt {
+        /// Why, for whoever finds it halted
+        #[arg(long, value_name = "TEXT")]
+        why: String,
     },
     /// Watch gatewayds walk until they are idle: a live table, or on a pipe a line for each change
     Watch(Watch),

@@ -1,5 +1,5 @@
 //! What a sweep sees and tells: the vocabulary between the instance-worker that does it, the database that judges it
-//! (`migrations/0006_sweep.sql`), and whoever reads its report.
+//! (`migrations/0007_sweep.sql`), and whoever reads its report.
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;

@@ -40,6 +40,8 @@ pub struct Settings {
     pub dispatcher: Dispatcher,
     /// Comparing machines with rows.
     pub sweep: Sweep,
+    /// When the fleet is halted.
+    pub fault_budget: FaultBudget,
     /// Launching machines.
     pub ec2: Ec2,
     /// Reaching machines.
@@ -216,4 +218,15 @@ impl Sweep {
         let share = (machines as f64 * self.most_share).floor() as u32;
         self.most.min(share.max(1))
     }
+}
+
+/// When too much of the fleet turns faulty at once.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "defaults.toml documents each key")]
+pub struct FaultBudget {
+    pub share: f64,
+    pub least: u32,
+    #[serde(deserialize_with = "duration::read")]
+    pub window: Duration,
 }

@@ -1,4 +1,4 @@
-//! Sweeps: asked for, taken, judged and told. Every judgement is a function of `migrations/0006_sweep.sql`.
+//! Sweeps: asked for, taken, judged and told. Every judgement is a function of `migrations/0007_sweep.sql`.
 
 use std::time::Duration;
 

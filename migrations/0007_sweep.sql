@@ -96,7 +96,11 @@ CREATE FUNCTION may_act(p_unknown text[]) RETURNS text
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
   home text := (SELECT f.home FROM fleet f);
+  halted text := (SELECT h.why FROM fleet_halts h WHERE h.resumed_at IS NULL);
 BEGIN
+  IF halted IS NOT NULL THEN
+    RETURN format('the fleet is halted (%s): mend the cause, then `gatewayzen resume --fleet --why ...`', halted);
+  END IF;
   IF home <> fleet_home() THEN
     RETURN format('this database is not where the fleet was at home: that was %s, and this is %s. It was restored, copied or '
       'failed over, and may not know of every machine. See that nothing works with the other one any more, look through '
@@ -144,6 +148,8 @@ BEGIN
   UPDATE fleet SET home = fleet_home();
   DELETE FROM orphans WHERE ended_at IS NULL;
   DELETE FROM missed_machines;
+  -- Hosts have heard leases of which this database knows nothing, and refuse every lower number.
+  UPDATE gatewayds SET lease_number = lease_number + 1000000000;
   RETURN QUERY SELECT before, fleet_home();
 END
 $$;
