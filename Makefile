@@ -1,8 +1,9 @@
 # Each target says what it does; the work is in deploy/dev and cargo. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup services build demo down test lint deny memory bench-resque resque-kills
+.PHONY: help setup services build demo down test laws mutants lint deny memory bench-resque resque-kills
 FLEET ?= 3
-export FLEET
+REPEAT ?= 1
+export FLEET REPEAT
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -26,9 +27,16 @@ down: ## end everything that demo and test started; keeps only what setup instal
 test: services build ## set up and run every test
 	@deploy/dev/test
 
+laws: services ## the laws on release binaries, REPEAT times (docs/laws.md)
+	@deploy/dev/laws
+
+mutants: services ## each law fails when its protection is taken out (half an hour)
+	@deploy/dev/mutants
+
 lint: ## formatting and clippy, as CI runs them
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --workspace --test laws -- -D warnings
 
 deny: ## licences, bans and sources of all dependencies (installs cargo-deny under .dev if there is none)
 	@deploy/dev/deny

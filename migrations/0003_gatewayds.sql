@@ -40,6 +40,8 @@ CREATE TABLE gatewayds (
   held_since    timestamptz,
   -- The state's deadline counts from here: from `since`, or from the last retry, less the time on hold.
   clock_started_at timestamptz NOT NULL DEFAULT now(),
+  -- Counts the leases ever taken: a host that has heard a higher number refuses whoever comes with a lower one.
+  lease_number  bigint NOT NULL DEFAULT 0,
   lease_token   uuid,
   lease_owner   text,
   lease_taken_at timestamptz,
@@ -88,6 +90,7 @@ BEGIN
   NEW.host_key_fingerprint := NULL; NEW.tls_fingerprint := NULL;
   NEW.attempts := 0;            NEW.next_try_at := NULL;      NEW.waiting_for := NULL;
   NEW.last_error := NULL;       NEW.last_error_at := NULL;    NEW.fault := NULL; NEW.unblock := NULL;
+  NEW.lease_number := 0;
   NEW.lease_token := NULL;      NEW.lease_owner := NULL;      NEW.lease_taken_at := NULL; NEW.lease_until := NULL;
   IF NEW.state = 'instance' THEN
     NEW.traceparent := coalesce(NEW.traceparent, new_traceparent());
@@ -138,13 +141,13 @@ BEGIN
   IF (NEW.generation, NEW.since, NEW.public_address, NEW.private_address, NEW.instance_id, NEW.ripple_address,
       NEW.release_in_place, NEW.commit_in_place, NEW.host_key_fingerprint, NEW.tls_fingerprint, NEW.attempts,
       NEW.next_try_at, NEW.waiting_for, NEW.last_error, NEW.last_error_at, NEW.fault, NEW.unblock, NEW.changed_by,
-      NEW.held_since, NEW.clock_started_at, NEW.lease_token, NEW.lease_owner, NEW.lease_taken_at, NEW.lease_until,
+      NEW.held_since, NEW.clock_started_at, NEW.lease_number, NEW.lease_token, NEW.lease_owner, NEW.lease_taken_at, NEW.lease_until,
       NEW.due_at, NEW.created_at)
      IS DISTINCT FROM
      (OLD.generation, OLD.since, OLD.public_address, OLD.private_address, OLD.instance_id, OLD.ripple_address,
       OLD.release_in_place, OLD.commit_in_place, OLD.host_key_fingerprint, OLD.tls_fingerprint, OLD.attempts,
       OLD.next_try_at, OLD.waiting_for, OLD.last_error, OLD.last_error_at, OLD.fault, OLD.unblock, OLD.changed_by,
-      OLD.held_since, OLD.clock_started_at, OLD.lease_token, OLD.lease_owner, OLD.lease_taken_at, OLD.lease_until,
+      OLD.held_since, OLD.clock_started_at, OLD.lease_number, OLD.lease_token, OLD.lease_owner, OLD.lease_taken_at, OLD.lease_until,
       OLD.due_at, OLD.created_at) THEN
     RAISE EXCEPTION 'gatewayd "%": this write changes a column that only GatewayZen writes', OLD.name
       USING ERRCODE = 'check_violation', CONSTRAINT = 'columns_of_gatewayzen',

@@ -26,7 +26,7 @@ END
 $$;
 
 CREATE FUNCTION take_lease(p_id bigint, p_state text, p_generation bigint, p_owner text, p_lease interval, p_max_attempts int)
-RETURNS TABLE (verdict text, generation bigint, wait_seconds double precision, lease_token uuid)
+RETURNS TABLE (verdict text, generation bigint, wait_seconds double precision, lease_token uuid, lease_number bigint)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp SET lock_timeout = '1s' AS $$
 #variable_conflict use_column
 DECLARE
@@ -36,16 +36,16 @@ BEGIN
   SELECT * INTO g FROM gatewayds WHERE gatewayds.id = p_id FOR UPDATE;
   t := clock_timestamp();
   IF g.id IS NULL THEN
-    RETURN QUERY SELECT 'no_such_row', g.generation, NULL::double precision, NULL::uuid; RETURN;
+    RETURN QUERY SELECT 'no_such_row', g.generation, NULL::double precision, NULL::uuid, NULL::bigint; RETURN;
   END IF;
   IF g.state <> p_state OR p_generation <> g.generation THEN
-    RETURN QUERY SELECT 'stale', g.generation, NULL::double precision, NULL::uuid; RETURN;
+    RETURN QUERY SELECT 'stale', g.generation, NULL::double precision, NULL::uuid, NULL::bigint; RETURN;
   END IF;
   IF g.fault IS NOT NULL THEN
     -- Only the entry in `failed` carries the generation that parking made: whoever pushes that one means it.
     -- A job without a generation may be a late duplicate.
     IF p_generation IS NULL THEN
-      RETURN QUERY SELECT 'parked', g.generation, NULL::double precision, NULL::uuid; RETURN;
+      RETURN QUERY SELECT 'parked', g.generation, NULL::double precision, NULL::uuid, NULL::bigint; RETURN;
     END IF;
     -- A retry like every other one. It is written before anything else is looked at: the tool that pushed this job may have
     -- removed the entry, so on a row that must wait (on hold, or halted) the retry must be kept and wait too.
@@ -58,16 +58,16 @@ BEGIN
       WHERE gatewayds.id = p_id;
   END IF;
   IF g.hold IS NOT NULL THEN
-    RETURN QUERY SELECT 'held', g.generation, NULL::double precision, NULL::uuid; RETURN;
+    RETURN QUERY SELECT 'held', g.generation, NULL::double precision, NULL::uuid, NULL::bigint; RETURN;
   END IF;
   IF NOT works_while_halted(g.state) AND fleet_is_halted() THEN
-    RETURN QUERY SELECT 'halted', g.generation, NULL::double precision, NULL::uuid; RETURN;
+    RETURN QUERY SELECT 'halted', g.generation, NULL::double precision, NULL::uuid, NULL::bigint; RETURN;
   END IF;
   IF g.lease_until > t THEN
-    RETURN QUERY SELECT 'busy', g.generation, extract(epoch FROM g.lease_until - t)::double precision, NULL::uuid; RETURN;
+    RETURN QUERY SELECT 'busy', g.generation, extract(epoch FROM g.lease_until - t)::double precision, NULL::uuid, NULL::bigint; RETURN;
   END IF;
   IF g.next_try_at > t THEN
-    RETURN QUERY SELECT 'not_yet', g.generation, extract(epoch FROM g.next_try_at - t)::double precision, NULL::uuid; RETURN;
+    RETURN QUERY SELECT 'not_yet', g.generation, extract(epoch FROM g.next_try_at - t)::double precision, NULL::uuid, NULL::bigint; RETURN;
   ELSIF g.attempts >= p_max_attempts THEN
     -- Each attempt is counted before it begins, so a step that kills its worker ends here and not in a loop.
     UPDATE gatewayds SET
@@ -77,16 +77,17 @@ BEGIN
       generation = g.generation + 1, due_at = NULL, changed_by = p_owner, changed_why = NULL,
       lease_token = NULL, lease_until = NULL, lease_owner = NULL, lease_taken_at = NULL
       WHERE gatewayds.id = p_id;
-    RETURN QUERY SELECT 'exhausted', g.generation + 1, NULL::double precision, NULL::uuid; RETURN;
+    RETURN QUERY SELECT 'exhausted', g.generation + 1, NULL::double precision, NULL::uuid, NULL::bigint; RETURN;
   END IF;
 
   UPDATE gatewayds SET
+    lease_number = g.lease_number + 1,
     lease_token = gen_random_uuid(), lease_owner = p_owner, lease_taken_at = t, lease_until = t + p_lease,
     due_at = t + p_lease,
     attempts = g.attempts + 1, unblock = NULL
     WHERE gatewayds.id = p_id
-    RETURNING gatewayds.lease_token INTO g.lease_token;
-  RETURN QUERY SELECT 'taken', g.generation, NULL::double precision, g.lease_token;
+    RETURNING gatewayds.lease_token, gatewayds.lease_number INTO g.lease_token, g.lease_number;
+  RETURN QUERY SELECT 'taken', g.generation, NULL::double precision, g.lease_token, g.lease_number;
 END
 $$;
 

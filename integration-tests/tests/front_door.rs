@@ -21,7 +21,7 @@ async fn refusal(pool: &PgPool, sql: &'static str) -> String {
 }
 
 #[tokio::test]
-async fn an_illegal_write_is_refused_by_postgres() {
+async fn every_illegal_move_is_refused_from_every_state() {
     let database = Database::new().await;
     let app = &database.app;
     database

@@ -16,7 +16,7 @@ use integration_tests::harness::Database;
 const LEASE: Duration = Duration::from_secs(30);
 
 #[tokio::test]
-async fn a_stale_worker_changes_nothing() {
+async fn what_an_overtaken_worker_writes_is_not_written() {
     let database = Database::new().await;
     database
         .write("INSERT INTO gatewayds (name, state) VALUES ('acme', 'instance')")
@@ -228,7 +228,7 @@ async fn a_step_that_never_ends_is_parked_after_its_attempts() {
 }
 
 #[tokio::test]
-async fn nothing_waits_for_ever() {
+async fn a_row_past_its_deadline_is_parked() {
     let database = Database::new().await;
     database
         .write("INSERT INTO gatewayds (name, state) VALUES ('acme', 'instance'), ('beta', 'instance')")

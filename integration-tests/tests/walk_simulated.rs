@@ -1,5 +1,4 @@
-//! Whole walks on the simulated fleet: the circle of states, the door for other Resque clients, and what Redis may
-//! lose.
+//! Whole walks on the simulated fleet: the circle of states, and the door for other Resque clients.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -121,32 +120,6 @@ async fn a_foreign_client_drives_a_walk_without_any_dispatcher() {
     );
     assert_eq!(bed.repository.history(imagined).await.unwrap().len(), 1);
     assert_eq!(bed.fleet.hosts().len(), 1);
-}
-
-#[tokio::test]
-async fn losing_redis_loses_nothing() {
-    let bed = Bed::new(Options::default()).await;
-    let _services = bed.start_all();
-    let mut ids = Vec::new();
-    for n in 0..5 {
-        ids.push(bed.launch(&format!("row-{n}")).await);
-    }
-    // In mid-walk everything of this fleet in Redis is gone, twice.
-    for event in ["get_key", "start"] {
-        bed.fleet
-            .ledger()
-            .wait_for(|e| matches!(&e.event, Event::Command { name, .. } if name == event))
-            .await;
-        bed.burn_redis().await;
-    }
-    for id in ids {
-        bed.reached(id, State::Live).await;
-    }
-    let launches = bed
-        .fleet
-        .ledger()
-        .count(|e| matches!(e.event, Event::Launched { .. }));
-    assert_eq!(launches, 5, "one machine for one gatewayd");
 }
 
 #[tokio::test]

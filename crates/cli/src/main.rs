@@ -7,6 +7,7 @@ mod failure;
 mod halts;
 mod output;
 mod rows;
+mod sweep;
 mod text;
 mod watch;
 mod why;
@@ -58,6 +59,8 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         }
         Command::Halt { why } => halts::halt(&connections, &output, &why).await,
         Command::Watch(args) => watch::watch(&connections, &output, args).await,
+        Command::Sweep(args) => sweep::sweep(&connections, &output, &args).await,
+        Command::Restored { why } => sweep::restored(&connections, &output, &why).await,
         Command::Enqueue { queue, id } => writes::enqueue(&connections, &output, queue, id).await,
         Command::Doctor => doctor::doctor(&connections, &output, cli.global.config.as_deref()).await,
         Command::Completions { .. } => Ok(()),

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use gatewayzen_core::{JobArgs, State};
+use gatewayzen_core::{JobArgs, State, crash};
 use tokio_util::sync::CancellationToken;
 
 /// Pushes jobs. What it fails to push, the dispatcher finds when it looks at the row again: so it never
@@ -31,7 +31,7 @@ impl Pusher {
         };
         let jobs = [job];
         let pushed = self.queue.push_unique_many(&jobs, self.marker_lifetime);
-        match tokio::time::timeout(PUSH_LIMIT, pushed).await {
+        match crash::around("push", tokio::time::timeout(PUSH_LIMIT, pushed)).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => {
                 tracing::warn!(id = args.id, %step, %error, "job not pushed; the dispatcher will")

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gatewayzen_bootstrap::telemetry;
 use gatewayzen_core::repository::{Finished, Lease, LeaseCheck, Outcome, RepositoryError, Verdict};
-use gatewayzen_core::{Gatewayd, JobArgs, Next, Repository, Step, StepError};
+use gatewayzen_core::{Gatewayd, JobArgs, Next, Repository, Step, StepError, crash};
 use resque::{Failure, Job};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -81,6 +81,10 @@ impl<S: Steps> Runner<S> {
             ));
         };
         let args = JobArgs::parse(&job.args).map_err(|bad| Failure::new("BadArguments", bad.to_string()))?;
+        crash::within(format!("{}:{}", args.id, step.state()), self.of_row(step, args)).await
+    }
+
+    async fn of_row(&self, step: Step, args: JobArgs) -> Result<(), Failure> {
         let Some(verdict) = self.take(step, &args).await else {
             return Ok(());
         };
@@ -269,13 +273,15 @@ impl<S: Steps> Runner<S> {
     async fn bounded(&self, context: &StepContext, taken: Instant) -> Result<Next, StepError> {
         let worker = &self.settings.worker;
         tokio::select! {
-            result = self.steps.take(context) => result,
+            // Guards against the process that was frozen: when it wakes up, the lease is looked at before the step goes on.
+            biased;
             ended = keep(&self.repository, &context.lease, worker.lease, taken) => {
                 tracing::warn!(?ended, "step cut short");
                 match ended {
                     Ended::Superseded | Ended::Lost => Err(StepError::Overtaken),
                 }
             }
+            result = self.steps.take(context) => result,
             () = tokio::time::sleep(worker.step_timeout) => Err(StepError::transient(
                 format!("the step {} took longer than its {} s", context.step, worker.step_timeout.as_secs()),
                 "See what the host or EC2 is busy with.",

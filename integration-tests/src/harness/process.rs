@@ -64,6 +64,19 @@ impl ServiceProcess {
         self.child.id().expect("a running process")
     }
 
+    /// Whether it stands still after a SIGSTOP.
+    pub fn is_stopped(&self) -> bool {
+        let stat = self
+            .child
+            .id()
+            .and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/stat")).ok());
+        // "PID (NAME) STATE …": a name may hold anything.
+        stat.is_some_and(|stat| {
+            stat.rsplit_once(") ")
+                .is_some_and(|(_, rest)| rest.starts_with('T'))
+        })
+    }
+
     /// SIGKILL, and waits for the end.
     pub async fn kill(&mut self) {
         self.child.kill().await.expect("a process to kill");

@@ -94,6 +94,16 @@ impl Stand {
         std::fs::write(&self.config, text.join("\n") + "\n").expect("the configuration");
     }
 
+    /// Has everything of this stand work with another database from here on; returns the former one.
+    pub fn restore(&mut self, database: Database) -> Database {
+        self.repository = database.repository("gatewayzen_service");
+        self.environment.push((
+            "GATEWAYZEN_POSTGRES__URL".into(),
+            database.url("gatewayzen_service"),
+        ));
+        std::mem::replace(&mut self.database, database)
+    }
+
     /// Starts one service.
     pub fn start(&self, name: &str) -> ServiceProcess {
         self.start_with(name, &[])
@@ -220,6 +230,21 @@ impl Stand {
             namespace: self.namespace.clone(),
             ..resque::Config::default()
         }
+    }
+
+    /// The keys that seal this bed's secrets.
+    pub fn sealing_keys(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("sealing_keys")).expect("the keys")
+    }
+
+    /// FLUSHALL, for a Redis of this bed's own.
+    pub async fn burn_redis_whole(&self) {
+        let client = redis::Client::open(self.redis_url.as_str()).expect("a URL");
+        let mut connection = client.get_multiplexed_async_connection().await.expect("Redis");
+        let _: String = redis::cmd("FLUSHALL")
+            .query_async(&mut connection)
+            .await
+            .expect("flushed");
     }
 
     /// Deletes every key of this bed: what FLUSHALL does to a Redis that is its own.

@@ -161,6 +161,8 @@ fn checkout(line: &str, host: &Host, shared: &Shared) -> Outcome {
     let mut machine = lock(&host.machine);
     let from = std::mem::replace(&mut machine.release, wanted.clone());
     drop(machine);
-    shared.record(host, Event::ReleaseChanged { from, to: wanted });
+    if from != wanted {
+        shared.record(host, Event::ReleaseChanged { from, to: wanted });
+    }
     Outcome::default()
 }

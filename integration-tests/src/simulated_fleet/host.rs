@@ -30,6 +30,8 @@ pub(super) struct Host {
     pub(super) machine: Mutex<Machine>,
     /// Commands run one at a time, as under the lock file of a real host.
     pub(super) command_lock: tokio::sync::Mutex<()>,
+    /// The highest number of a lease that a command named, as in the lease file of a real host.
+    heard: Mutex<i64>,
     host_key: PrivateKey,
     random: Mutex<fastrand::Rng>,
 }
@@ -54,6 +56,18 @@ pub(super) struct Settings {
 }
 
 impl Host {
+    /// What a command of this lease is told that comes after one of a later lease.
+    pub(super) fn refuses(&self, lease: i64) -> Option<String> {
+        let mut heard = lock(&self.heard);
+        if *heard > lease {
+            return Some(format!(
+                "lease {lease} is of the past: this host has heard lease {heard}\n"
+            ));
+        }
+        *heard = lease;
+        None
+    }
+
     pub(super) fn new(
         instance: String,
         gatewayd: String,
@@ -83,6 +97,7 @@ impl Host {
             gone,
             machine: Mutex::new(machine),
             command_lock: tokio::sync::Mutex::default(),
+            heard: Mutex::default(),
             host_key,
             random: Mutex::new(random),
         }

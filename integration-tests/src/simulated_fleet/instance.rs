@@ -49,10 +49,23 @@ impl State {
     }
 }
 
+/// EC2's code and message for why an instance is in its state.
+pub(super) type Reason = (&'static str, &'static str);
+
+const DIED_PENDING: Reason = (
+    "Server.InternalError",
+    "Server.InternalError: Internal error on launch",
+);
+/// What EC2 says of a spot instance that it took back.
+pub(super) const TAKEN_BACK: Reason = (
+    "Server.SpotInstanceTermination",
+    "Server.SpotInstanceTermination: Spot instance termination",
+);
+
 /// What changes in an instance's life.
 struct Life {
     state: State,
-    reason: Option<(&'static str, &'static str)>,
+    reason: Option<Reason>,
     ended: Option<Instant>,
 }
 
@@ -152,7 +165,7 @@ impl Instance {
         let life = async {
             if dies {
                 tokio::time::sleep(boot / 2).await;
-                return self.die(&shared);
+                return self.die(&shared, DIED_PENDING);
             }
             tokio::time::sleep(boot).await;
             if !self.run() {
@@ -184,17 +197,15 @@ impl Instance {
         life.state == State::Running
     }
 
-    fn die(&self, shared: &Shared) {
+    /// It ends by itself, for a reason of EC2.
+    pub(super) fn die(&self, shared: &Shared, reason: Reason) {
         let mut life = lock(&self.life);
-        if life.state != State::Pending {
+        if !matches!(life.state, State::Pending | State::Running) {
             return;
         }
         *life = Life {
             state: State::Terminated,
-            reason: Some((
-                "Server.InternalError",
-                "Server.InternalError: Internal error on launch",
-            )),
+            reason: Some(reason),
             ended: Some(Instant::now()),
         };
         drop(life);

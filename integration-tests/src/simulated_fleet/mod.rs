@@ -163,6 +163,27 @@ impl SimulatedFleet {
         self.shared.faults.clear();
     }
 
+    /// Launches a machine with these tags, as somebody else than GatewayZen might; its instance id.
+    ///
+    /// # Errors
+    /// The network has no address left.
+    pub fn launch(&self, tags: &[(&str, &str)]) -> io::Result<String> {
+        let image = self.shared.config.images.keys().next();
+        let form = form::Form::of_launch(image.map_or(DEFAULT_IMAGE, String::as_str), tags);
+        match self.ec2.launch(&form) {
+            Ok(instance) => Ok(instance.id.clone()),
+            Err(refusal) => Err(io::Error::other(format!("{refusal:?}"))),
+        }
+    }
+
+    /// EC2 takes a pending or running machine back: it is terminated at once.
+    pub fn kill(&self, instance: &str) {
+        let found = self.ec2.instances().into_iter().find(|one| one.id == instance);
+        if let Some(found) = found {
+            found.die(&self.shared, instance::TAKEN_BACK);
+        }
+    }
+
     /// The hosts as they truly are, in the order of their launches.
     #[must_use]
     pub fn hosts(&self) -> Vec<HostView> {

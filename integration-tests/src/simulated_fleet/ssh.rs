@@ -145,6 +145,10 @@ impl Command {
         let Ok(_lock) = tokio::time::timeout(Duration::from_millis(times.lock_wait_ms), lock).await else {
             return Some(Outcome::failed(75, ""));
         };
+        let lease = commands::variable(&self.line, "GATEWAYZEN_LEASE").and_then(|text| text.parse().ok());
+        if let Some(refused) = lease.and_then(|lease| self.host.refuses(lease)) {
+            return Some(Outcome::failed(76, refused));
+        }
         let started = Instant::now();
         let happens = |is: &dyn Fn(&FaultKind) -> bool| self.shared.faults.any(&self.host.targets(), is);
         if happens(&|kind| matches!(kind, FaultKind::CommandHangs { command } if means(command, &name))) {

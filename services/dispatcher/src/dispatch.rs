@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use gatewayzen_bootstrap::settings::Settings;
 use gatewayzen_core::repository::{DueJob, DueListener, Halt, RepositoryError};
-use gatewayzen_core::{JobArgs, Repository, State};
+use gatewayzen_core::{JobArgs, Repository, State, crash};
 use tokio_util::sync::CancellationToken;
 
 /// Moves jobs; any number of these may run at once.
@@ -37,11 +37,14 @@ impl Dispatcher {
     pub(crate) async fn round(&self) -> Result<usize, RoundError> {
         let mut pushed = 0;
         loop {
-            let due = self
+            let claim = self
                 .repository
-                .claim_due(self.settings.dispatcher.batch, self.settings.worker.look_again)
-                .await?;
-            pushed += self.push(&due).await?;
+                .claim_due(self.settings.dispatcher.batch, self.settings.worker.look_again);
+            let due = crash::around("claim_due", claim).await?;
+            if due.is_empty() {
+                return Ok(pushed);
+            }
+            pushed += crash::around("push", self.push(&due)).await?;
             if due.len() < self.settings.dispatcher.batch as usize {
                 return Ok(pushed);
             }
@@ -121,7 +124,7 @@ impl Dispatcher {
                 }
                 Ok::<_, RoundError>(pushed)
             };
-            match round.await {
+            match crash::within("dispatcher", round).await {
                 Ok(pushed) => {
                     well_since.get_or_insert_with(Instant::now);
                     if down {

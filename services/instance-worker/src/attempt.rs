@@ -9,7 +9,7 @@ use std::time::Duration;
 use aws_config::retry::RetryConfig;
 use gatewayzen_core::repository::{LaunchAttempt, Opening};
 use gatewayzen_core::seal::{OpenError, Place};
-use gatewayzen_core::{State, StepError};
+use gatewayzen_core::{State, StepError, crash};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -181,7 +181,7 @@ impl InstanceSteps {
         if left.is_zero() {
             return Ok(Err(Failure::unanswered(CALL, LATE)));
         }
-        let answer = match tokio::time::timeout(left, call).await {
+        let answer = match crash::around(CALL, tokio::time::timeout(left, call)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => return Ok(Err(Failure::new(CALL, &error))),
             Err(_) => return Ok(Err(Failure::unanswered(CALL, LATE))),

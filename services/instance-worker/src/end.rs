@@ -1,8 +1,9 @@
 //! The step `terminateEc2Instance`: no machine is left of the row, whatever launched it.
 
+use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::InstanceStateName;
 use gatewayzen_core::repository::LaunchAttempt;
-use gatewayzen_core::{Facts, Next, StepError};
+use gatewayzen_core::{Facts, Next, StepError, crash};
 use time::Duration;
 
 use crate::attempt::Resolution;
@@ -127,6 +128,9 @@ impl InstanceSteps {
         }
         for stray in &strays {
             if !stray.is_ending() {
+                // Guards against the worker that was frozen for long: meanwhile the row may have been built anew, and
+                // what carries its tags is no stray then.
+                turn.still_mine().await?;
                 tracing::warn!(instance = stray.id, "ending another machine with this row's tags");
                 self.ask_to_terminate(&stray.id).await?;
             }
@@ -140,21 +144,24 @@ impl InstanceSteps {
 
     /// Asks for an instance's end.
     pub(crate) async fn ask_to_terminate(&self, instance: &str) -> Result<Asked, StepError> {
-        match self
-            .client
-            .terminate_instances()
-            .instance_ids(instance)
-            .send()
+        ask_to_terminate(&self.client, instance)
             .await
-        {
-            Ok(_) => Ok(Asked::Taken),
-            Err(error) => {
-                let failure = Failure::new(CALL, &error);
-                if failure.meaning == Meaning::NoSuchInstance {
-                    Ok(Asked::Unknown)
-                } else {
-                    Err(failure.step_error())
-                }
+            .map_err(|failure| failure.step_error())
+    }
+}
+
+/// Asks for an instance's end.
+pub(crate) async fn ask_to_terminate(client: &Client, instance: &str) -> Result<Asked, Failure> {
+    // Boxed, since the SDK's futures are nested deeper than the compiler follows through those of a step.
+    let call = Box::pin(client.terminate_instances().instance_ids(instance).send());
+    match crash::around(CALL, call).await {
+        Ok(_) => Ok(Asked::Taken),
+        Err(error) => {
+            let failure = Failure::new(CALL, &error);
+            if failure.meaning == Meaning::NoSuchInstance {
+                Ok(Asked::Unknown)
+            } else {
+                Err(failure)
             }
         }
     }

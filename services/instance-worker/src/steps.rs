@@ -6,7 +6,7 @@ use aws_sdk_ec2::Client;
 use gatewayzen_bootstrap::settings::{self, ConnectVia, Settings};
 use gatewayzen_core::repository::Lease;
 use gatewayzen_core::seal::KeyRing;
-use gatewayzen_core::{Gatewayd, Next, Repository, Step, StepError};
+use gatewayzen_core::{Facts, Gatewayd, Next, Repository, Step, StepError};
 use gatewayzen_worker::{StepContext, Steps};
 use time::OffsetDateTime;
 use time::macros::format_description;
@@ -100,6 +100,14 @@ pub(crate) struct Turn<'a> {
 }
 
 impl Turn<'_> {
+    /// Sees that this worker still has the row.
+    pub(crate) async fn still_mine(&self) -> Result<(), StepError> {
+        self.repository
+            .record_facts(self.lease, &Facts::default())
+            .await?
+            .or_overtaken()
+    }
+
     /// Postgres's clock, by which all times of an attempt are kept. Guards against the machine that was suspended
     /// in mid-step, whose monotonic clock stood still meanwhile.
     pub(crate) fn now(&self) -> OffsetDateTime {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use gatewayzen_core::repository::RepositoryError;
-use gatewayzen_core::{Next, StepError};
+use gatewayzen_core::{Next, StepError, crash};
 use gatewayzen_worker::StepContext;
 use russh::keys::PublicKey;
 
@@ -48,6 +48,8 @@ pub(crate) type Step = Result<Next, Halt>;
 pub(crate) struct Host<'a> {
     pub(crate) steps: &'a SshSteps,
     pub(crate) session: Session,
+    /// The number of the worker's lease, which the host compares.
+    lease: i64,
     release: Option<&'a str>,
 }
 
@@ -100,6 +102,7 @@ impl<'a> Host<'a> {
                     return Ok(Host {
                         steps,
                         session,
+                        lease: context.lease.number,
                         release: row.release.as_deref(),
                     });
                 }
@@ -123,10 +126,10 @@ impl<'a> Host<'a> {
     /// Runs a command for at most `time`, and returns however it ended.
     pub(crate) async fn run(&self, command: Command, time: Duration) -> Result<Output, Halt> {
         let settings = &self.steps.gatewayd;
-        let line = remote::line(settings, command, self.release, time);
+        let line = remote::line(settings, command, self.lease, self.release, time);
         let (name, address) = (command.name(), self.session.address());
         let begun = Instant::now();
-        let ran = self.session.run(&line).await;
+        let ran = crash::around(name, self.session.run(&line)).await;
         tracing::debug!(
             command = name,
             address,
@@ -148,6 +151,19 @@ impl<'a> Host<'a> {
                 after: LOCK_AGAIN,
                 waiting_for,
             });
+        }
+        if output.end == End::Exit(remote::OVERTAKEN) {
+            // A lease that still stands gets this only from a host that has heard of leases that the database has not:
+            // nothing is done to it before a person has looked.
+            return Err(StepError::permanent(
+                format!(
+                    "host {address} refused `{name}`: it has heard a later lease of this row than lease {}, which is the \
+                     database's latest",
+                    self.lease
+                ),
+                "The database is older than the host: if it was restored from a backup, say so with `gatewayzen restored`.",
+            )
+            .into());
         }
         Ok(output)
     }

@@ -1,7 +1,9 @@
 //! Command lines for a host's shell.
 //!
 //! `GATEWAYZEN_COMMAND=… flock … timeout … sh -c '…'`: one command at a time on a host, none for longer than its time,
-//! whatever becomes of the connection. What comes from outside (a release) is an assignment in front, quoted; it is
+//! whatever becomes of the connection, and none of a worker whose lease is of the past: under the lock the host compares
+//! the lease's number with the highest one that it has heard. Guards against the worker that was frozen between its
+//! last look at the lease and its command, and would stop what another has started since. What comes from outside (a release) is an assignment in front, quoted; it is
 //! never spliced into a command's text.
 
 use std::time::Duration;
@@ -10,6 +12,9 @@ use gatewayzen_bootstrap::settings::{Gatewayd, GatewaydCommands};
 
 /// Exit status of `flock` when another holds the lock: `EX_TEMPFAIL` of `sysexits.h`.
 pub const LOCK_BUSY: u32 = 75;
+/// Exit status of a command that the host refused because it has heard a later lease of the row: `EX_PROTOCOL` of
+/// `sysexits.h`.
+pub const OVERTAKEN: u32 = 76;
 /// Exit status of `timeout` when it ended the command.
 pub const TIMED_OUT: u32 = 124;
 /// Exit status of `timeout` when it had to kill the command; also that of a command killed by the kernel.
@@ -111,14 +116,25 @@ pub struct Line {
     pub gives_up_after: Duration,
 }
 
-/// The line that runs a command for at most `time`. `release` is what the row asks for, where it does.
+/// The line that runs a command for at most `time`. `lease` is the number of the worker's lease; `release` is what the row
+/// asks for, where it does.
 #[must_use]
-pub fn line(settings: &Gatewayd, command: Command, release: Option<&str>, time: Duration) -> Line {
+pub fn line(
+    settings: &Gatewayd,
+    command: Command,
+    lease: i64,
+    release: Option<&str>,
+    time: Duration,
+) -> Line {
     // `timeout 0` would mean no limit.
     let seconds = time.as_secs_f64().ceil().max(1.0) as u64;
     let state = path(&settings.state_directory);
     let script = format!(
-        "cd {} && {{\n{}\n}}",
+        "heard={state}/lease; last=$(cat \"$heard\" 2>/dev/null)\n\
+         if [ \"${{last:-0}}\" -gt {lease} ]; then\n\
+         echo \"lease {lease} is of the past: this host has heard lease $last\" >&2; exit {OVERTAKEN}; fi\n\
+         [ \"$last\" = {lease} ] || {{ echo {lease} >\"$heard.new\" && mv \"$heard.new\" \"$heard\"; }} || exit\n\
+         cd {} && {{\n{}\n}}",
         path(&settings.directory),
         command.text(&settings.commands).trim()
     );
@@ -128,7 +144,7 @@ pub fn line(settings: &Gatewayd, command: Command, release: Option<&str>, time: 
     // -o: what the command leaves running must not inherit the lock, or gatewayd would hold it for ever.
     // mkdir -m: the folder holds the private key of the host's certificate.
     let text = format!(
-        "mkdir -p -m 700 {state} && GATEWAYZEN_COMMAND={} {release}GATEWAYZEN_TLS_KEY={state}/tls/key.pem \
+        "mkdir -p -m 700 {state} && GATEWAYZEN_COMMAND={} GATEWAYZEN_LEASE={lease} {release}GATEWAYZEN_TLS_KEY={state}/tls/key.pem \
          GATEWAYZEN_TLS_CERTIFICATE={state}/tls/certificate.pem GATEWAYZEN_HTTPS_PORT={} \
          flock -o -E {LOCK_BUSY} -w {} {state}/lock timeout -k {} {seconds} sh -c {} </dev/null",
         command.name(),
@@ -213,6 +229,7 @@ mod tests {
         let line = line(
             &settings,
             Command::Checkout,
+            1,
             Some(release),
             Duration::from_secs(5),
         );
@@ -232,16 +249,35 @@ mod tests {
         settings.directory = "gate wayd".into();
         settings.commands.release = r#"pwd; cat; echo "$GATEWAYZEN_COMMAND $GATEWAYZEN_TLS_KEY""#.into();
         let home = home.display();
-        let line = line(&settings, Command::Release, None, Duration::from_millis(1));
+        let line = line(&settings, Command::Release, 1, None, Duration::from_millis(1));
         assert_eq!(line.runs_for, Duration::from_secs(1));
         let expected = format!("{home}/gate wayd\nrelease {home}/.gatewayzen/tls/key.pem\n");
         assert_eq!(sh(&format!("cd {home} && {}", line.text)), (expected, 0));
     }
 
     #[test]
+    fn a_host_refuses_the_worker_whose_lease_is_of_the_past() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = folder.path().to_str().unwrap();
+        std::fs::create_dir(folder.path().join("gatewayd")).unwrap();
+        let mut settings = settings();
+        settings.commands.stop = "echo stopped".into();
+        let stop = |lease| {
+            let line = line(&settings, Command::Stop, lease, None, Duration::from_secs(5));
+            sh(&format!("cd {home} && {{ {}; }} 2>&1", line.text))
+        };
+        assert_eq!(stop(9), ("stopped\n".into(), 0));
+        assert_eq!(stop(9), ("stopped\n".into(), 0), "the same worker goes on");
+        let refused = "lease 8 is of the past: this host has heard lease 9\n";
+        assert_eq!(stop(8), (refused.into(), 76));
+        assert_eq!(stop(10), ("stopped\n".into(), 0));
+        assert_eq!(stop(9).1, 76);
+    }
+
+    #[test]
     fn we_wait_longer_than_the_host() {
         let settings = settings();
-        let line = line(&settings, Command::Start, None, Duration::from_secs(60));
+        let line = line(&settings, Command::Start, 1, None, Duration::from_secs(60));
         assert!(line.gives_up_after > settings.lock_timeout + line.runs_for + KILL_AFTER);
         assert!(
             line.text.contains("GATEWAYZEN_COMMAND=start ") && line.text.contains("timeout -k 2 60 sh -c")

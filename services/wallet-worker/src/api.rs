@@ -1,7 +1,7 @@
 //! What the wallet-worker says to a gatewayd over HTTPS, and what it makes of the answers.
 
-use gatewayzen_core::StepError;
 use gatewayzen_core::seal::SecretBytes;
+use gatewayzen_core::{StepError, crash};
 use gatewayzen_worker::https::{HttpsError, PinnedClient, Request, Response};
 use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
@@ -109,7 +109,8 @@ impl Api {
             password: &self.key,
             body: body.as_ref(),
         };
-        self.client.request(request).await
+        let effect = format!("{} {path}", request.method);
+        crash::around(&effect, self.client.request(request)).await
     }
 }
 

@@ -82,6 +82,10 @@ fn check_numbers(settings: &Settings) -> Check {
             format!("must be at least {least}, is {value}")
         })?;
     }
+    let share = settings.sweep.most_share;
+    check_that((0.0..=1.0).contains(&share), "sweep.most_share", || {
+        format!("must be from 0 to 1, is {share}")
+    })?;
     let share = settings.fault_budget.share;
     // A share of 0 would halt the fleet at its first fault of `least` rows, which fault_budget.least = 1 says as well.
     check_that(share > 0.0 && share <= 1.0, "fault_budget.share", || {
@@ -103,6 +107,8 @@ fn check_durations(settings: &Settings) -> Check {
         ("worker.backoff_first", worker.backoff_first),
         ("worker.step_timeout", worker.step_timeout),
         ("dispatcher.period", settings.dispatcher.period),
+        // With none, what one sweep marks the next one ends, however soon.
+        ("sweep.grace", settings.sweep.grace),
         ("fault_budget.window", settings.fault_budget.window),
         ("ec2.poll", ec2.poll),
         ("ec2.send_for", ec2.send_for),
@@ -255,6 +261,11 @@ impl Settings {
                 "postgres.acquire_timeout ({:?}) is not shorter than worker.lease ({:?}): one slow renewal loses the lease",
                 self.postgres.acquire_timeout, worker.lease
             ),
+        );
+        warn(
+            !self.testing.stop_at.is_empty(),
+            "testing.stop_at is set: this process stops itself at those points; never set it on a real fleet"
+                .into(),
         );
         let gatewayd = &self.gatewayd;
         for (key, timeout) in [

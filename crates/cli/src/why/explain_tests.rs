@@ -272,6 +272,30 @@ fn a_fault_says_what_when_after_how_many_attempts_and_the_three_ways_to_retry() 
     says(&away, "fault", &["not known: Redis at r:1 is gone"]);
 }
 
+#[test]
+fn an_idle_row_whose_machine_is_gone_says_so_and_has_no_step_to_retry() {
+    let mut row = row(State::Live);
+    row.fault = Some("its machine i-1 is gone: EC2 says terminated".into());
+    row.unblock = Some("To build it anew, write the state `terminate`.".into());
+    let story = Story {
+        queue: QueueView::NotAsked,
+        due_at: None,
+        ..Story::of(row)
+    };
+    let answer = says(
+        &story,
+        "fault",
+        &[
+            "in state live",
+            "i-1 is gone",
+            "only clears the fault",
+            "unblock: To build it anew",
+        ],
+    );
+    let text = whole(&answer);
+    assert!(!text.contains("attempts") && !text.contains("Resque"), "{text}");
+}
+
 fn leased() -> Gatewayd {
     let mut leased = row(State::Start);
     leased.attempts = 2;

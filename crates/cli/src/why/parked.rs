@@ -110,6 +110,18 @@ pub(super) fn faulty(case: &Case<'_>) -> Parts {
         let by = parked.map(|e| format!(", by {}", e.by)).unwrap_or_default();
         details.push(detail("parked", format!("{}{by}", moment(since, now))));
     }
+    // Only a sweep parks an idle row, and there is no step to try again.
+    if !row.state.is_working() {
+        details.push(detail(
+            "retry",
+            format!("`gatewayzen retry {name}` only clears the fault; the next sweep looks again"),
+        ));
+        let unblock = row
+            .unblock
+            .clone()
+            .unwrap_or_else(|| "See what became of its machine.".into());
+        return ("fault", headline, details, unblock);
+    }
     details.push(attempts(case));
     if let Some(error) = row
         .last_error

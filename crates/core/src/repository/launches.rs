@@ -6,6 +6,8 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::crash;
+
 use super::leases::{Lease, LeaseCheck};
 use super::{Repository, Result, interval};
 
@@ -85,7 +87,8 @@ impl Repository {
         send_for: Duration,
         at_once: u32,
     ) -> Result<Opening> {
-        let verdict: String =
+        let verdict: String = crash::around(
+            "open_launch_attempt",
             sqlx::query_scalar("SELECT open_launch_attempt($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)")
                 .bind(lease.id)
                 .bind(lease.token)
@@ -97,8 +100,9 @@ impl Repository {
                 .bind(host_key)
                 .bind(interval(send_for))
                 .bind(i64::from(at_once))
-                .fetch_one(&self.pool)
-                .await?;
+                .fetch_one(&self.pool),
+        )
+        .await?;
         Ok(match verdict.as_str() {
             "full" => Opening::Full,
             verdict => Opening::Checked(super::leases::check(verdict)),
@@ -112,27 +116,33 @@ impl Repository {
         attempt: Uuid,
         instance: &str,
     ) -> Result<LeaseCheck> {
-        let verdict: String = sqlx::query_scalar("SELECT resolve_launch_attempt($1, $2, $3, $4, $5)")
-            .bind(lease.id)
-            .bind(lease.token)
-            .bind(lease.generation)
-            .bind(attempt)
-            .bind(instance)
-            .fetch_one(&self.pool)
-            .await?;
+        let verdict: String = crash::around(
+            "resolve_launch_attempt",
+            sqlx::query_scalar("SELECT resolve_launch_attempt($1, $2, $3, $4, $5)")
+                .bind(lease.id)
+                .bind(lease.token)
+                .bind(lease.generation)
+                .bind(attempt)
+                .bind(instance)
+                .fetch_one(&self.pool),
+        )
+        .await?;
         Ok(super::leases::check(&verdict))
     }
 
     /// Ends an attempt: its machine is gone, or EC2 has said that there is none. Clears what the row knew of it.
     pub async fn end_launch_attempt(&self, lease: &Lease, attempt: Uuid, why: &str) -> Result<LeaseCheck> {
-        let verdict: String = sqlx::query_scalar("SELECT end_launch_attempt($1, $2, $3, $4, $5)")
-            .bind(lease.id)
-            .bind(lease.token)
-            .bind(lease.generation)
-            .bind(attempt)
-            .bind(why)
-            .fetch_one(&self.pool)
-            .await?;
+        let verdict: String = crash::around(
+            "end_launch_attempt",
+            sqlx::query_scalar("SELECT end_launch_attempt($1, $2, $3, $4, $5)")
+                .bind(lease.id)
+                .bind(lease.token)
+                .bind(lease.generation)
+                .bind(attempt)
+                .bind(why)
+                .fetch_one(&self.pool),
+        )
+        .await?;
         Ok(super::leases::check(&verdict))
     }
 }

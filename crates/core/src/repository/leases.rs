@@ -5,6 +5,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::{Repository, RepositoryError, Result, interval};
+use crate::crash;
 use crate::state::State;
 use crate::step::Facts;
 
@@ -17,6 +18,8 @@ pub struct Lease {
     pub generation: i64,
     /// Tells this lease from every other, the same worker's included.
     pub token: Uuid,
+    /// Grows with each lease of the row: by it a host tells a worker of the past from the one that has the row now.
+    pub number: i64,
 }
 
 /// What became of the wish for a lease.
@@ -131,6 +134,9 @@ pub(super) fn check(verdict: &str) -> LeaseCheck {
     }
 }
 
+/// What `take_lease` returns: verdict, generation, seconds to wait, token and number of the lease.
+type TakenRow = (String, Option<i64>, Option<f64>, Option<Uuid>, Option<i64>);
+
 /// `lock_timeout` of the engine's functions has passed.
 pub(super) const LOCK_NOT_AVAILABLE: &str = "55P03";
 
@@ -145,17 +151,19 @@ impl Repository {
         lease: Duration,
         max_attempts: u32,
     ) -> Result<Verdict> {
-        let taken = sqlx::query_as("SELECT * FROM take_lease($1, $2, $3, $4, $5, $6)")
-            .bind(id)
-            .bind(state.name())
-            .bind(generation)
-            .bind(owner)
-            .bind(interval(lease))
-            .bind(i32::try_from(max_attempts).unwrap_or(i32::MAX))
-            .fetch_one(&self.pool)
-            .await;
-        let (verdict, generation, wait, token): (String, Option<i64>, Option<f64>, Option<Uuid>) = match taken
-        {
+        let taken = crash::around(
+            "take_lease",
+            sqlx::query_as("SELECT * FROM take_lease($1, $2, $3, $4, $5, $6)")
+                .bind(id)
+                .bind(state.name())
+                .bind(generation)
+                .bind(owner)
+                .bind(interval(lease))
+                .bind(i32::try_from(max_attempts).unwrap_or(i32::MAX))
+                .fetch_one(&self.pool),
+        )
+        .await;
+        let (verdict, generation, wait, token, number): TakenRow = match taken {
             // Somebody's open transaction has the row: this job comes back, and no other row waits for it.
             Err(sqlx::Error::Database(db)) if db.code().as_deref() == Some(LOCK_NOT_AVAILABLE) => {
                 return Ok(Verdict::Busy(Duration::from_secs(1)));
@@ -169,6 +177,7 @@ impl Repository {
                 id,
                 generation,
                 token,
+                number: number.unwrap_or_default(),
             }),
             ("no_such_row", _) => Verdict::NoSuchRow,
             ("stale", _) => Verdict::Stale,
@@ -189,25 +198,31 @@ impl Repository {
 
     /// Keeps a lease for another `lease` from now.
     pub async fn renew_lease(&self, lease: &Lease, length: Duration) -> Result<LeaseCheck> {
-        let verdict: String = sqlx::query_scalar("SELECT renew_lease($1, $2, $3, $4)")
-            .bind(lease.id)
-            .bind(lease.token)
-            .bind(lease.generation)
-            .bind(interval(length))
-            .fetch_one(&self.pool)
-            .await?;
+        let verdict: String = crash::around(
+            "renew_lease",
+            sqlx::query_scalar("SELECT renew_lease($1, $2, $3, $4)")
+                .bind(lease.id)
+                .bind(lease.token)
+                .bind(lease.generation)
+                .bind(interval(length))
+                .fetch_one(&self.pool),
+        )
+        .await?;
         Ok(check(&verdict))
     }
 
     /// Writes what a step found out, before it ends.
     pub async fn record_facts(&self, lease: &Lease, facts: &Facts) -> Result<LeaseCheck> {
-        let verdict: String = sqlx::query_scalar("SELECT record_facts($1, $2, $3, $4)")
-            .bind(lease.id)
-            .bind(lease.token)
-            .bind(lease.generation)
-            .bind(sqlx::types::Json(facts))
-            .fetch_one(&self.pool)
-            .await?;
+        let verdict: String = crash::around(
+            "record_facts",
+            sqlx::query_scalar("SELECT record_facts($1, $2, $3, $4)")
+                .bind(lease.id)
+                .bind(lease.token)
+                .bind(lease.generation)
+                .bind(sqlx::types::Json(facts))
+                .fetch_one(&self.pool),
+        )
+        .await?;
         Ok(check(&verdict))
     }
 
@@ -242,19 +257,22 @@ impl Repository {
             Outcome::Release => ("release", None, &none, None, None, None),
         };
         let (verdict, state, generation, traceparent, held): (String, String, i64, Option<String>, bool) =
-            sqlx::query_as("SELECT * FROM finish_step($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)")
-                .bind(lease.id)
-                .bind(lease.token)
-                .bind(lease.generation)
-                .bind(kind)
-                .bind(to)
-                .bind(sqlx::types::Json(facts))
-                .bind(message)
-                .bind(unblock)
-                .bind(wait.map(interval))
-                .bind(interval(look_again))
-                .fetch_one(&self.pool)
-                .await?;
+            crash::around(
+                "finish_step",
+                sqlx::query_as("SELECT * FROM finish_step($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)")
+                    .bind(lease.id)
+                    .bind(lease.token)
+                    .bind(lease.generation)
+                    .bind(kind)
+                    .bind(to)
+                    .bind(sqlx::types::Json(facts))
+                    .bind(message)
+                    .bind(unblock)
+                    .bind(wait.map(interval))
+                    .bind(interval(look_again))
+                    .fetch_one(&self.pool),
+            )
+            .await?;
         Ok(Finished {
             check: check(&verdict),
             state: state.parse().map_err(|_| RepositoryError::Strange {

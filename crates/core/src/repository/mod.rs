@@ -1,7 +1,7 @@
 //! The Postgres repository: the only place that speaks SQL.
 //!
-//! Everything that a worker writes goes through a function of `migrations/0005_engine.sql`, which checks the
-//! worker's lease and the row's generation; what is here only calls it.
+//! Everything that a worker writes goes through a function of `migrations/0005_engine.sql` or `0007_sweep.sql`, which
+//! checks the worker's lease and the row's generation; what is here only calls it.
 
 mod doors;
 mod halts;
@@ -9,6 +9,7 @@ mod launches;
 mod leases;
 mod reading;
 mod secrets;
+mod sweeps;
 
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ pub use launches::{LaunchAttempt, Opening};
 pub use leases::{Finished, Lease, LeaseCheck, Outcome, Verdict};
 pub use reading::{DueJob, Filter, Gatewayd, HistoryEntry, Overdue, StateCount, Surroundings};
 pub use secrets::StoredWallet;
+pub use sweeps::{Bereft, Missed, Sweep, SweepLease};
 
 /// The migrations, in the binary.
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");

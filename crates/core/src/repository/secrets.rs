@@ -1,5 +1,7 @@
 //! Sealed secrets: keys and wallets. What comes and goes here is sealed; nothing here can open it.
 
+use crate::crash;
+
 use super::leases::{Lease, LeaseCheck, check};
 use super::{Repository, Result};
 
@@ -29,13 +31,16 @@ impl Repository {
 
     /// Keeps the API key that was read from a host.
     pub async fn keep_api_key(&self, lease: &Lease, sealed: &[u8]) -> Result<LeaseCheck> {
-        let verdict: String = sqlx::query_scalar("SELECT keep_api_key($1, $2, $3, $4)")
-            .bind(lease.id)
-            .bind(lease.token)
-            .bind(lease.generation)
-            .bind(sealed)
-            .fetch_one(&self.pool)
-            .await?;
+        let verdict: String = crash::around(
+            "keep_api_key",
+            sqlx::query_scalar("SELECT keep_api_key($1, $2, $3, $4)")
+                .bind(lease.id)
+                .bind(lease.token)
+                .bind(lease.generation)
+                .bind(sealed)
+                .fetch_one(&self.pool),
+        )
+        .await?;
         Ok(check(&verdict))
     }
 
@@ -59,15 +64,18 @@ impl Repository {
         key_type: &str,
         sealed: &[u8],
     ) -> Result<LeaseCheck> {
-        let verdict: String = sqlx::query_scalar("SELECT keep_wallet($1, $2, $3, $4, $5, $6)")
-            .bind(lease.id)
-            .bind(lease.token)
-            .bind(lease.generation)
-            .bind(address)
-            .bind(key_type)
-            .bind(sealed)
-            .fetch_one(&self.pool)
-            .await?;
+        let verdict: String = crash::around(
+            "keep_wallet",
+            sqlx::query_scalar("SELECT keep_wallet($1, $2, $3, $4, $5, $6)")
+                .bind(lease.id)
+                .bind(lease.token)
+                .bind(lease.generation)
+                .bind(address)
+                .bind(key_type)
+                .bind(sealed)
+                .fetch_one(&self.pool),
+        )
+        .await?;
         Ok(check(&verdict))
     }
 }

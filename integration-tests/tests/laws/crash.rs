@@ -1,0 +1,68 @@
+//! Every step survives a SIGKILL at every moment before and after each of its effects.
+
+use std::collections::BTreeMap;
+
+use futures_util::future::join_all;
+use gatewayzen_core::State;
+use integration_tests::simulated_fleet::{Config, Event};
+
+use crate::witness::{count, nothing_is_broken};
+use crate::workers::{Killer, bed, new_row, scout, walk_round};
+
+/// Rows side by side. Neighbouring points fall to different rows, so each row dies in many steps, and the recovery from
+/// one crash runs into the next.
+const ROWS: usize = 16;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_step_survives_a_crash() {
+    let points = scout().await;
+    for state in State::ALL.into_iter().filter(|state| state.is_working()) {
+        let prefix = format!("{state}:");
+        let met = points.iter().filter(|point| point.starts_with(&prefix)).count();
+        assert!(met >= 6, "only {met} crash points in {state}: {points:#?}");
+    }
+    assert!(
+        points.len() >= 80,
+        "only {} crash points: {points:#?}",
+        points.len()
+    );
+
+    let bed = bed(Config::default(), "").await;
+    let mut rows = Vec::new();
+    for n in 0..ROWS {
+        rows.push(new_row(&bed, &format!("row-{n}")).await);
+    }
+    let stops: BTreeMap<String, usize> = points
+        .iter()
+        .enumerate()
+        .map(|(n, point)| match point.starts_with("dispatcher:") {
+            true => (point.clone(), 3),
+            false => (format!("{}:{point}", rows[n % ROWS]), 1),
+        })
+        .collect();
+    let mut killer = Killer::start(&bed, stops);
+    let walks = join_all(rows.iter().map(|id| walk_round(&bed, *id)));
+    killer.until(walks).await;
+    println!(
+        "{} crash points, {} SIGKILLs, {ROWS} rows",
+        points.len(),
+        killer.kills
+    );
+    assert_eq!(killer.missed(), Vec::<&String>::new(), "nobody died there");
+    assert!(
+        killer.kills >= points.len() / 2,
+        "a death may serve two rows, but only {} died",
+        killer.kills
+    );
+
+    nothing_is_broken(&bed).await;
+    for id in rows {
+        let launched = count(&bed, id, |event| matches!(event, Event::Launched { .. }));
+        let ended = count(&bed, id, |event| matches!(event, Event::Terminated));
+        assert_eq!(
+            (launched, ended),
+            (2, 1),
+            "row {id}: one machine for each walk to live"
+        );
+    }
+}
