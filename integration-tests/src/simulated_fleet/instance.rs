@@ -152,7 +152,8 @@ impl Instance {
         let life = async {
             if dies {
                 tokio::time::sleep(boot / 2).await;
-                return self.die(&shared);
+                self.die(&shared);
+                return;
             }
             tokio::time::sleep(boot).await;
             if !self.run() {
@@ -171,8 +172,9 @@ impl Instance {
             tokio::time::sleep(self.host.vary(times.terminate_ms, times)).await;
             let mut life = lock(&self.life);
             (life.state, life.ended) = (State::Terminated, Some(Instant::now()));
-            drop(life);
+            // Recorded before anybody can see it, so that the ledger never has its successor first.
             shared.record(&self.host, Event::Terminated);
+            drop(life);
         }
     }
 
@@ -184,22 +186,30 @@ impl Instance {
         life.state == State::Running
     }
 
-    fn die(&self, shared: &Shared) {
+    /// EC2 ends it by itself, at once. False: its end has come or been asked for already.
+    pub(super) fn die(&self, shared: &Shared) -> bool {
         let mut life = lock(&self.life);
-        if life.state != State::Pending {
-            return;
-        }
-        *life = Life {
-            state: State::Terminated,
-            reason: Some((
+        let reason = match life.state {
+            State::Pending => (
                 "Server.InternalError",
                 "Server.InternalError: Internal error on launch",
-            )),
+            ),
+            State::Running => (
+                "Server.SpotInstanceTermination",
+                "Server.SpotInstanceTermination: Spot instance termination",
+            ),
+            State::ShuttingDown | State::Terminated => return false,
+        };
+        *life = Life {
+            state: State::Terminated,
+            reason: Some(reason),
             ended: Some(Instant::now()),
         };
+        // Recorded before anybody can see it, so that the ledger never has its successor first.
+        shared.record(&self.host, Event::Died);
         drop(life);
         self.gone.cancel();
-        shared.record(&self.host, Event::Died);
+        true
     }
 
     /// The instance inside its reservation.

@@ -38,7 +38,7 @@ pub enum Event {
     LaunchRepeated { token: String },
     /// EC2 says `running`.
     Running,
-    /// It died while pending.
+    /// EC2 ended it by itself, while pending or later.
     Died,
     /// SSH answers, so long after the launch.
     HostUp { boot_ms: u64 },

@@ -163,6 +163,13 @@ impl SimulatedFleet {
         self.shared.faults.clear();
     }
 
+    /// EC2 ends an instance by itself, as when its hardware fails. False: there is none of this id, or its end has come or
+    /// been asked for already.
+    pub fn kill_instance(&self, id: &str) -> bool {
+        let instance = self.ec2.instances().into_iter().find(|one| one.id == id);
+        instance.is_some_and(|instance| instance.die(&self.shared))
+    }
+
     /// The hosts as they truly are, in the order of their launches.
     #[must_use]
     pub fn hosts(&self) -> Vec<HostView> {
