@@ -49,6 +49,13 @@ impl State {
     }
 }
 
+/// When EC2 ends an instance by itself.
+pub(super) enum Death {
+    Pending,
+    /// So long after it came to run.
+    Running(Duration),
+}
+
 /// What changes in an instance's life.
 struct Life {
     state: State,
@@ -145,12 +152,12 @@ impl Instance {
         (before, life.state)
     }
 
-    /// The whole life: boot, host, end. `dies` ends it while pending.
-    pub(super) async fn live(self: Arc<Self>, shared: Arc<Shared>, dies: bool) {
+    /// The whole life: boot, host, end.
+    pub(super) async fn live(self: Arc<Self>, shared: Arc<Shared>, death: Option<Death>) {
         let times = &shared.config.times;
         let boot = self.host.vary(times.boot_ms, times);
         let life = async {
-            if dies {
+            if matches!(death, Some(Death::Pending)) {
                 tokio::time::sleep(boot / 2).await;
                 self.die(&shared);
                 return;
@@ -160,6 +167,14 @@ impl Instance {
                 return;
             }
             shared.record(&self.host, Event::Running);
+            if let Some(Death::Running(after)) = death {
+                let (dying, shared) = (self.clone(), shared.clone());
+                let gone = self.gone.clone();
+                tokio::spawn(gone.run_until_cancelled_owned(async move {
+                    tokio::time::sleep(after).await;
+                    dying.die(&shared);
+                }));
+            }
             if self.address.is_some() {
                 tokio::time::sleep(self.host.vary(times.ssh_ms, times)).await;
                 self.host.clone().up(shared.clone(), self.launched).await;
