@@ -9,6 +9,21 @@ use tokio_util::sync::CancellationToken;
 
 use super::world::World;
 
+/// Reaches Redis as somebody who does not wait long for it.
+fn queue(world: &World) -> resque::Queue {
+    let config = resque::Config {
+        connect_timeout: Duration::from_secs(1),
+        response_timeout: Duration::from_secs(2),
+        ..world.bed.resque_config()
+    };
+    resque::Queue::connect_lazy(&config).expect("a URL")
+}
+
+/// The scheduler of those clients that delay jobs: GatewayZen delays none and runs none. It goes on in the quiet.
+pub(super) async fn schedule(world: Arc<World>, stop: CancellationToken) {
+    resque::schedule(queue(&world), stop).await;
+}
+
 /// Pushes so many a second until told to stop.
 pub(super) async fn push(
     world: Arc<World>,
@@ -17,12 +32,7 @@ pub(super) async fn push(
     most: i64,
     stop: CancellationToken,
 ) {
-    let config = resque::Config {
-        connect_timeout: Duration::from_secs(1),
-        response_timeout: Duration::from_secs(2),
-        ..world.bed.resque_config()
-    };
-    let queue = resque::Queue::connect_lazy(&config).expect("a URL");
+    let queue = queue(&world);
     loop {
         let wait = Duration::from_secs_f64(random.f64() * 2.0 / per_second);
         if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {

@@ -22,7 +22,7 @@ pub(super) async fn trouble(world: Arc<World>, mut random: fastrand::Rng, stop: 
             continue;
         }
         for (kind, probability) in faults() {
-            if random.u32(..3) == 0 {
+            if random.bool() {
                 let mut fault = Fault::new(kind);
                 fault.probability = probability * (0.5 + random.f64());
                 fleet.fault(fault);

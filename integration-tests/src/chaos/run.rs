@@ -36,7 +36,8 @@ pub async fn run(orders: Orders) -> (Report, Evidence, Arc<World>) {
 
     // Inserts may add a tenth.
     let most = orders.gatewayds + (orders.gatewayds / 10).max(3);
-    let rate = (orders.gatewayds as f64 / 60.0).clamp(2.0, 30.0);
+    // Each row is written every half minute or so; more than this, two cores cannot follow.
+    let rate = (orders.gatewayds as f64 / 20.0).clamp(4.0, 40.0);
     let stop = CancellationToken::new();
     let mut actors = JoinSet::new();
     actors.spawn(machines::trouble(world.clone(), random.fork(), stop.clone()));
@@ -61,6 +62,8 @@ pub async fn run(orders: Orders) -> (Report, Evidence, Arc<World>) {
         most,
         stop.clone(),
     ));
+    let settled = CancellationToken::new();
+    let scheduler = tokio::spawn(clients::schedule(world.clone(), settled.clone()));
     let timer = async {
         tokio::time::sleep(orders.time).await;
         stop.cancel();
@@ -90,6 +93,8 @@ pub async fn run(orders: Orders) -> (Report, Evidence, Arc<World>) {
     crew.look().await;
     quiet::settle(&world).await;
     crew.look().await;
+    settled.cancel();
+    scheduler.await.expect("the scheduler");
     let seconds = begun.elapsed().as_secs_f64();
     let evidence = Evidence::gather(&world).await;
     let mut broken = judge::judge(&evidence);
