@@ -79,15 +79,20 @@ impl Crew {
             let Ok(mut member) = member.try_lock() else {
                 continue;
             };
-            self.measure(&member);
-            if let Some(code) = member.process.ended_already() {
-                let name = member.name;
-                self.world
-                    .tally
-                    .broken(format!("{name} ended by itself, exit status {code:?}"));
-                member.process = self.world.bed.start(name);
-            }
+            self.see_alive(&mut member);
         }
+    }
+
+    /// Measures a process. One that ended by itself is told as broken, and started again.
+    fn see_alive(&self, member: &mut Member) {
+        if let Some(code) = member.process.ended_already() {
+            let name = member.name;
+            self.world
+                .tally
+                .broken(format!("{name} ended by itself, exit status {code:?}"));
+            member.process = self.world.bed.start(name);
+        }
+        self.measure(member);
     }
 
     fn measure(&self, member: &Member) {
@@ -124,7 +129,7 @@ impl Crew {
     }
 
     async fn do_to(&self, mut member: tokio::sync::OwnedMutexGuard<Member>, deed: Deed, away: Duration) {
-        self.measure(&member);
+        self.see_alive(&mut member);
         let (tally, name) = (&self.world.tally, member.name);
         match deed {
             Deed::Kill => {

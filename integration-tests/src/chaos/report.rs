@@ -32,6 +32,8 @@ pub struct Report {
     pub faults: u64,
     /// The most memory that any process of each service ever held, in kB.
     pub peak_memory_kb: BTreeMap<&'static str, u64>,
+    /// How often a worker came back too late and its outcome was not written: a lease lost, or a write in between.
+    pub stale_outcomes: usize,
     /// Rows by state at the end.
     pub rows: BTreeMap<String, usize>,
     /// Machines ever launched.
@@ -93,6 +95,13 @@ impl fmt::Display for Report {
         )?;
         for (name, kb) in &self.peak_memory_kb {
             writeln!(f, "peak memory of {name}: {:.1} MB", *kb as f64 / 1024.0)?;
+        }
+        if self.minutes > 0.0 {
+            writeln!(
+                f,
+                "outcomes of stale workers, none of them written: {}",
+                self.stale_outcomes
+            )?;
         }
         table(f, "rows at the end", &self.rows)?;
         if self.gone_unnoticed > 0 {

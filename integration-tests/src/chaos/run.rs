@@ -117,6 +117,7 @@ pub async fn run(orders: Orders) -> (Report, Evidence, Arc<World>) {
         machine_faults: world.bed.fleet.faults_happened(),
         deeds: world.tally.counts(),
         peak_memory_kb: crew.peaks(),
+        stale_outcomes: lines(&world, "the lease was lost").len(),
         broken,
         ..Report::default()
     };
@@ -126,17 +127,19 @@ pub async fn run(orders: Orders) -> (Report, Evidence, Arc<World>) {
 }
 
 /// A service that panics has a defect, even where the law held.
-fn panics(world: &World) -> Vec<Broken> {
-    let logs = world.bed.log_files();
-    let lines = logs.iter().flat_map(|(name, text)| {
-        text.lines()
-            .filter(|line| line.contains("panicked at"))
-            .map(move |line| format!("{name}: {line}"))
-    });
-    lines
-        .take(10)
-        .map(|line| Broken::new("no_panic", None, line))
-        .collect()
+fn panics(world: &World) -> impl Iterator<Item = Broken> {
+    let lines = lines(world, "panicked at").into_iter().take(10);
+    lines.map(|line| Broken::new("no_panic", None, line))
+}
+
+/// The lines of the services' logs that hold a text.
+fn lines(world: &World, text: &str) -> Vec<String> {
+    let logs = world.bed.log_files().into_iter();
+    logs.flat_map(|(name, log)| {
+        let found = log.lines().filter(|line| line.contains(text));
+        found.map(|line| format!("{name}: {line}")).collect::<Vec<_>>()
+    })
+    .collect()
 }
 
 /// Rows in `new`.
