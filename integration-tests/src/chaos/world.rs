@@ -105,7 +105,7 @@ fn machines(seed: u64, faults: bool) -> Config {
             mutate: Bucket::new(100.0, 20.0),
             instances: Bucket::new(300.0, 20.0),
         }),
-        max_startups: faults.then(|| MaxStartups {
+        max_startups: faults.then_some(MaxStartups {
             start: 1,
             rate: 0.3,
             full: 6,
