@@ -29,7 +29,6 @@ pub(super) async fn push(
     world: Arc<World>,
     mut random: fastrand::Rng,
     per_second: f64,
-    most: i64,
     stop: CancellationToken,
 ) {
     let queue = queue(&world);
@@ -38,7 +37,7 @@ pub(super) async fn push(
         if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
             return;
         }
-        let deed = one(&queue, most, &mut random);
+        let deed = one(&queue, world.any_id(&mut random), &mut random);
         // Redis may be away for longer than anybody would wait.
         if let Ok(Ok(Some(name))) = tokio::time::timeout(Duration::from_secs(3), deed).await {
             world.tally.count(name);
@@ -48,11 +47,10 @@ pub(super) async fn push(
 
 async fn one(
     queue: &resque::Queue,
-    most: i64,
+    id: i64,
     random: &mut fastrand::Rng,
 ) -> Result<Option<&'static str>, resque::Error> {
     let step = Step::ALL[random.usize(..Step::ALL.len())];
-    let id = random.i64(1..=most);
     let foreign = JobArgs {
         id,
         generation: None,

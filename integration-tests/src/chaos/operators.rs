@@ -22,7 +22,6 @@ pub(super) async fn work(
     world: Arc<World>,
     mut random: fastrand::Rng,
     per_second: f64,
-    most: i64,
     stop: CancellationToken,
 ) {
     loop {
@@ -30,7 +29,7 @@ pub(super) async fn work(
         if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
             return;
         }
-        let id = random.i64(1..=most);
+        let id = world.any_id(&mut random);
         let (name, rows) = match random.u32(..20) {
             0..3 => ("hold", run(&world, HOLD, id).await),
             3..9 => ("resume", run(&world, RESUME, id).await),

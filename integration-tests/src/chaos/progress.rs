@@ -1,5 +1,6 @@
 //! What a run shows while it lasts.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::world::World;
@@ -57,6 +58,10 @@ async fn rows(world: &World) -> Result<(String, i64), sqlx::Error> {
     )
     .fetch_all(admin)
     .await?;
+    let highest = sqlx::query_scalar("SELECT coalesce(max(id), 1) FROM gatewayds")
+        .fetch_one(admin)
+        .await?;
+    world.highest_id.store(highest, Ordering::Relaxed);
     let moves = sqlx::query_scalar("SELECT count(*) FROM gatewayd_history WHERE event = 'moved'")
         .fetch_one(admin)
         .await?;

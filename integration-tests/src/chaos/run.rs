@@ -1,6 +1,7 @@
 //! One chaos run: a fleet in all its walks, everything that goes wrong, then quiet and the judge.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
@@ -31,6 +32,7 @@ pub async fn run(orders: Orders) -> (Report, Evidence, Arc<World>) {
     let mut random = fastrand::Rng::with_seed(orders.seed);
     insert(&world, orders.gatewayds).await;
     let crew = Crew::start(&world, orders.size);
+    world.highest_id.store(orders.gatewayds, Ordering::Relaxed);
     let begun = Instant::now();
     execute(&world, "UPDATE gatewayds SET state = 'instance'").await;
 
@@ -52,14 +54,12 @@ pub async fn run(orders: Orders) -> (Report, Evidence, Arc<World>) {
         world.clone(),
         random.fork(),
         rate / 3.0,
-        most,
         stop.clone(),
     ));
     actors.spawn(clients::push(
         world.clone(),
         random.fork(),
         rate / 2.0,
-        most,
         stop.clone(),
     ));
     let settled = CancellationToken::new();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use sqlx::PgPool;
@@ -34,6 +35,8 @@ pub struct World {
     pub(super) redis: Mutex<RedisServer>,
     /// What was done.
     pub(super) tally: Tally,
+    /// The highest id of a row, as it was seen last.
+    pub(super) highest_id: AtomicI64,
 }
 
 impl World {
@@ -67,7 +70,13 @@ impl World {
             postgres: Mutex::new(postgres),
             redis: Mutex::new(redis),
             tally: Tally::default(),
+            highest_id: AtomicI64::new(1),
         })
+    }
+
+    /// The id of a row by chance. There may be none of this id: those of failed inserts are left out.
+    pub(super) fn any_id(&self, random: &mut fastrand::Rng) -> i64 {
+        random.i64(1..=self.highest_id.load(Ordering::Relaxed))
     }
 }
 

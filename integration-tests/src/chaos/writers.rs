@@ -15,20 +15,21 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(8);
 
 /// One row as a writer saw it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Seen {
+struct Seen {
     /// Its id.
     pub id: i64,
     /// Its state.
     pub state: State,
 }
 
-/// A row by chance; none when there is none of the id drawn, or Postgres is away.
-pub(super) async fn any_row(pool: &PgPool, highest: i64, random: &mut fastrand::Rng) -> Option<Seen> {
-    let id = random.i64(1..=highest.max(1));
-    let read = sqlx::query_scalar::<_, String>("SELECT state FROM gatewayds WHERE id = $1")
-        .bind(id)
-        .fetch_optional(pool);
-    let state = tokio::time::timeout(PATIENCE, read).await.ok()?.ok()??;
+/// A row by chance; none when Postgres is away.
+async fn any_row(world: &World, random: &mut fastrand::Rng) -> Option<Seen> {
+    let read = sqlx::query_as::<_, (i64, String)>(
+        "SELECT id, state FROM gatewayds WHERE id >= $1 ORDER BY id LIMIT 1",
+    )
+    .bind(world.any_id(random))
+    .fetch_optional(&world.bed.database.app);
+    let (id, state) = tokio::time::timeout(PATIENCE, read).await.ok()?.ok()??;
     Some(Seen {
         id,
         state: state.parse().ok()?,
@@ -55,15 +56,14 @@ pub(super) async fn write(
         }
         let (world, mut own) = (world.clone(), random.fork());
         writes.spawn(async move {
-            let highest = most;
             match own.u32(..100) {
-                0..55 => legal(&world, highest, &mut own).await,
-                55..70 => illegal_move(&world, highest, &mut own).await,
-                70..78 => forbidden(&world, highest, &mut own).await,
-                78..86 => stale(&world, highest, &mut own).await,
-                86..93 => several(&world, highest, &mut own).await,
+                0..55 => legal(&world, &mut own).await,
+                55..70 => illegal_move(&world, &mut own).await,
+                70..78 => forbidden(&world, &mut own).await,
+                78..86 => stale(&world, &mut own).await,
+                86..93 => several(&world, &mut own).await,
                 93..96 => insert(&world, most, &mut own).await,
-                _ => every_column(&world, highest, &mut own).await,
+                _ => every_column(&world, &mut own).await,
             }
         });
     }
@@ -112,9 +112,9 @@ fn a_release(random: &mut fastrand::Rng) -> &'static str {
     if random.bool() { NEW_RELEASE } else { FIRST_RELEASE }
 }
 
-async fn legal(world: &World, highest: i64, random: &mut fastrand::Rng) {
+async fn legal(world: &World, random: &mut fastrand::Rng) {
     let pool = &world.bed.database.app;
-    if let Some(row) = any_row(pool, highest, random).await
+    if let Some(row) = any_row(world, random).await
         && let Some(to) = wish(row.state, random)
     {
         // It may be refused: somebody else may have moved the row since.
@@ -126,9 +126,9 @@ async fn legal(world: &World, highest: i64, random: &mut fastrand::Rng) {
 }
 
 /// Reads, waits, and writes what was right then.
-async fn stale(world: &World, highest: i64, random: &mut fastrand::Rng) {
+async fn stale(world: &World, random: &mut fastrand::Rng) {
     let pool = &world.bed.database.app;
-    if let Some(row) = any_row(pool, highest, random).await
+    if let Some(row) = any_row(world, random).await
         && let Some(to) = wish(row.state, random)
     {
         tokio::time::sleep(Duration::from_millis(random.u64(200..3000))).await;
@@ -142,9 +142,9 @@ async fn stale(world: &World, highest: i64, random: &mut fastrand::Rng) {
 }
 
 /// Several writers want several things of one row at once.
-async fn several(world: &World, highest: i64, random: &mut fastrand::Rng) {
+async fn several(world: &World, random: &mut fastrand::Rng) {
     let pool = &world.bed.database.app;
-    if let Some(row) = any_row(pool, highest, random).await {
+    if let Some(row) = any_row(world, random).await {
         let wishes: Vec<_> = (0..3).filter_map(|_| wish(row.state, random)).collect();
         let release = a_release(random);
         let writes = wishes.iter().map(|to| move_to(pool, row.id, *to, release));
@@ -154,9 +154,9 @@ async fn several(world: &World, highest: i64, random: &mut fastrand::Rng) {
 }
 
 /// A move that the diagram does not have must be refused, whatever else goes on.
-async fn illegal_move(world: &World, highest: i64, random: &mut fastrand::Rng) {
+async fn illegal_move(world: &World, random: &mut fastrand::Rng) {
     let pool = &world.bed.database.app;
-    let Some(row) = any_row(pool, highest, random).await else {
+    let Some(row) = any_row(world, random).await else {
         return;
     };
     let wrong: Vec<State> = State::ALL
@@ -196,10 +196,10 @@ const FORBIDDEN: [&str; 10] = [
     "UPDATE launch_attempts SET ended_at = NULL WHERE gatewayd_id = $1",
 ];
 
-async fn forbidden(world: &World, highest: i64, random: &mut fastrand::Rng) {
+async fn forbidden(world: &World, random: &mut fastrand::Rng) {
     let sql = FORBIDDEN[random.usize(..FORBIDDEN.len())];
     let write = sqlx::query(sql)
-        .bind(random.i64(1..=highest))
+        .bind(world.any_id(random))
         .execute(&world.bed.database.app);
     match tokio::time::timeout(PATIENCE, write).await {
         Ok(Ok(done)) if done.rows_affected() > 0 => {
@@ -215,12 +215,12 @@ async fn forbidden(world: &World, highest: i64, random: &mut fastrand::Rng) {
 }
 
 /// As an ORM does: every column that the application may write, the state among them.
-async fn every_column(world: &World, highest: i64, random: &mut fastrand::Rng) {
+async fn every_column(world: &World, random: &mut fastrand::Rng) {
     let write = sqlx::query(
         "UPDATE gatewayds SET state = state, release = release, ami = ami, instance_type = instance_type,
            owner_id = $2 WHERE id = $1",
     )
-    .bind(random.i64(1..=highest))
+    .bind(world.any_id(random))
     .bind(format!("owner-{}", random.u32(..50)))
     .execute(&world.bed.database.app);
     if let Ok(Ok(_)) = tokio::time::timeout(PATIENCE, write).await {
