@@ -15,11 +15,14 @@ CREATE TABLE launch_attempts (
   -- Null until EC2 has told it.
   instance_id   text,
   instance_known_at timestamptz,
+  -- When the row left `instance`: its machine runs and has its address. Until then the launch is under way.
+  running_at    timestamptz,
   ended_at      timestamptz,
   ended_why     text
 );
 -- One machine for one gatewayd: there is no second attempt while one is not ended.
 CREATE UNIQUE INDEX one_launch_attempt_at_a_time ON launch_attempts (gatewayd_id) WHERE ended_at IS NULL;
+CREATE INDEX launches_under_way ON launch_attempts (gatewayd_id) WHERE ended_at IS NULL AND running_at IS NULL;
 CREATE INDEX launch_attempts_of ON launch_attempts (gatewayd_id, created_at);
 
 CREATE TABLE api_keys (
@@ -60,5 +63,5 @@ GRANT SELECT, INSERT, UPDATE ON launch_attempts, api_keys TO gatewayzen_engine;
 GRANT SELECT, INSERT ON wallets, wallet_seeds TO gatewayzen_engine;
 -- What an operator reads of a launch: everything but the sealed part.
 GRANT SELECT (id, gatewayd_id, client_token, request, host_key, created_at, send_until, instance_id,
-              instance_known_at, ended_at, ended_why) ON launch_attempts TO gatewayzen_operator;
+              instance_known_at, running_at, ended_at, ended_why) ON launch_attempts TO gatewayzen_operator;
 GRANT SELECT ON wallets TO gatewayzen_operator;

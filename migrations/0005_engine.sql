@@ -6,16 +6,23 @@
 -- Rows whose time has come, and at once a time to look again, in case this job is lost on its way.
 CREATE FUNCTION claim_due(batch int, look_again interval)
 RETURNS TABLE (id bigint, state text, generation bigint, traceparent text)
-LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+  halted boolean := fleet_is_halted();
+BEGIN
+  RETURN QUERY
   WITH due AS (
     SELECT g.id FROM gatewayds g
     WHERE g.due_at <= clock_timestamp() AND g.fault IS NULL AND g.hold IS NULL
+      AND (NOT halted OR works_while_halted(g.state))
     ORDER BY g.due_at LIMIT batch
     FOR UPDATE SKIP LOCKED
   )
   UPDATE gatewayds g SET due_at = clock_timestamp() + look_again
   FROM due WHERE g.id = due.id
-  RETURNING g.id, g.state, g.generation, g.traceparent
+  RETURNING g.id, g.state, g.generation, g.traceparent;
+END
 $$;
 
 CREATE FUNCTION take_lease(p_id bigint, p_state text, p_generation bigint, p_owner text, p_lease interval, p_max_attempts int)
@@ -25,7 +32,6 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, public,
 DECLARE
   g gatewayds;
   t timestamptz;
-  un_park boolean := false;
 BEGIN
   SELECT * INTO g FROM gatewayds WHERE gatewayds.id = p_id FOR UPDATE;
   t := clock_timestamp();
@@ -35,20 +41,32 @@ BEGIN
   IF g.state <> p_state OR p_generation <> g.generation THEN
     RETURN QUERY SELECT 'stale', g.generation, NULL::double precision, NULL::uuid, NULL::bigint; RETURN;
   END IF;
-  IF g.hold IS NOT NULL THEN
-    RETURN QUERY SELECT 'held', g.generation, NULL::double precision, NULL::uuid, NULL::bigint; RETURN;
-  END IF;
-  IF g.lease_until > t THEN
-    RETURN QUERY SELECT 'busy', g.generation, extract(epoch FROM g.lease_until - t)::double precision, NULL::uuid, NULL::bigint; RETURN;
-  END IF;
   IF g.fault IS NOT NULL THEN
     -- Only the entry in `failed` carries the generation that parking made: whoever pushes that one means it.
     -- A job without a generation may be a late duplicate.
     IF p_generation IS NULL THEN
       RETURN QUERY SELECT 'parked', g.generation, NULL::double precision, NULL::uuid, NULL::bigint; RETURN;
     END IF;
-    un_park := true;
-  ELSIF g.next_try_at > t THEN
+    -- A retry like every other one. It is written before anything else is looked at: the tool that pushed this job may have
+    -- removed the entry, so on a row that must wait (on hold, or halted) the retry must be kept and wait too.
+    g := gatewayds_begin_again(g);
+    UPDATE gatewayds SET
+      generation = g.generation, clock_started_at = g.clock_started_at, attempts = g.attempts,
+      next_try_at = g.next_try_at, waiting_for = g.waiting_for, last_error = g.last_error,
+      last_error_at = g.last_error_at, fault = g.fault, unblock = g.unblock, due_at = g.due_at,
+      changed_by = p_owner, changed_why = 'the failed job was queued again'
+      WHERE gatewayds.id = p_id;
+  END IF;
+  IF g.hold IS NOT NULL THEN
+    RETURN QUERY SELECT 'held', g.generation, NULL::double precision, NULL::uuid, NULL::bigint; RETURN;
+  END IF;
+  IF NOT works_while_halted(g.state) AND fleet_is_halted() THEN
+    RETURN QUERY SELECT 'halted', g.generation, NULL::double precision, NULL::uuid, NULL::bigint; RETURN;
+  END IF;
+  IF g.lease_until > t THEN
+    RETURN QUERY SELECT 'busy', g.generation, extract(epoch FROM g.lease_until - t)::double precision, NULL::uuid, NULL::bigint; RETURN;
+  END IF;
+  IF g.next_try_at > t THEN
     RETURN QUERY SELECT 'not_yet', g.generation, extract(epoch FROM g.next_try_at - t)::double precision, NULL::uuid, NULL::bigint; RETURN;
   ELSIF g.attempts >= p_max_attempts THEN
     -- Each attempt is counted before it begins, so a step that kills its worker ends here and not in a loop.
@@ -66,11 +84,7 @@ BEGIN
     lease_number = g.lease_number + 1,
     lease_token = gen_random_uuid(), lease_owner = p_owner, lease_taken_at = t, lease_until = t + p_lease,
     due_at = t + p_lease,
-    attempts = CASE WHEN un_park THEN 1 ELSE g.attempts + 1 END,
-    fault = NULL, unblock = NULL,
-    clock_started_at = CASE WHEN un_park THEN t ELSE g.clock_started_at END,
-    changed_by = CASE WHEN un_park THEN p_owner ELSE g.changed_by END,
-    changed_why = CASE WHEN un_park THEN 'the failed job was queued again' ELSE g.changed_why END
+    attempts = g.attempts + 1, unblock = NULL
     WHERE gatewayds.id = p_id
     RETURNING gatewayds.lease_token, gatewayds.lease_number INTO g.lease_token, g.lease_number;
   RETURN QUERY SELECT 'taken', g.generation, NULL::double precision, g.lease_token, g.lease_number;
@@ -150,6 +164,8 @@ $$;
 -- The end of a step. Outcomes:
 --   advance  the step is done: on to p_next_state
 --   wait     nothing wrong, not yet: again after p_wait; the attempt is given back
+--   turn     a limit of the whole fleet is reached: as `wait`, and the state's deadline counts anew, since the row has not
+--            had its turn. Whoever has one is bound by his own deadline, so no row waits for ever
 --   backoff  it failed and may succeed later: again after p_wait
 --   pause    not this row's failure (credentials, Postgres, account): again after p_wait; the attempt is given back
 --   park     a person must look: the row keeps p_message as its fault
@@ -180,18 +196,24 @@ BEGIN
   ELSE
     v := 'done';
     g := with_facts(g, coalesce(p_facts, '{}'));
-    IF p_outcome IN ('wait', 'pause', 'release') THEN
+    IF p_outcome IN ('wait', 'turn', 'pause', 'release') THEN
       g.attempts := greatest(g.attempts - 1, 0);
     END IF;
     CASE p_outcome
       WHEN 'advance' THEN
+        IF g.state = 'instance' THEN
+          UPDATE launch_attempts SET running_at = t WHERE gatewayd_id = p_id AND ended_at IS NULL;
+        END IF;
         g.state := p_next_state;
         g.generation := g.generation + 1;
         g.since := t; g.clock_started_at := t;
         g.attempts := 0; g.next_try_at := NULL; g.waiting_for := NULL; g.last_error := NULL; g.last_error_at := NULL;
         g.changed_by := owner; g.changed_why := p_message;
         g.due_at := CASE WHEN (SELECT s.kind FROM states s WHERE s.name = p_next_state) = 'working' THEN t + p_look_again END;
-      WHEN 'wait' THEN
+      WHEN 'wait', 'turn' THEN
+        IF p_outcome = 'turn' THEN
+          g.clock_started_at := t;
+        END IF;
         g.waiting_for := p_message; g.last_error := NULL; g.last_error_at := NULL;
         g.next_try_at := t + p_wait; g.due_at := t + p_wait + p_look_again;
       WHEN 'backoff', 'pause' THEN
@@ -223,13 +245,19 @@ END
 $$;
 
 -- Nothing waits for ever: rows past their state's deadline that no worker has in hand. p_deadlines maps a
--- state to seconds.
+-- state to seconds. Returns the generation that parking made: it belongs into the entry in `failed`.
 CREATE FUNCTION park_overdue(p_deadlines jsonb, p_by text)
-RETURNS TABLE (id bigint, state text, fault text)
-LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+RETURNS TABLE (id bigint, state text, generation bigint, fault text)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+  halted boolean := fleet_is_halted();
+BEGIN
+  RETURN QUERY
   WITH overdue AS (
     SELECT g.id, (p_deadlines ->> g.state)::double precision AS deadline FROM gatewayds g
     WHERE g.due_at IS NOT NULL AND g.fault IS NULL AND g.hold IS NULL
+      AND (NOT halted OR works_while_halted(g.state))
       AND (g.lease_until IS NULL OR g.lease_until <= clock_timestamp())
       AND g.clock_started_at + make_interval(secs => (p_deadlines ->> g.state)::double precision) < clock_timestamp()
     FOR UPDATE SKIP LOCKED LIMIT 500
@@ -243,23 +271,43 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, public, pg_
     generation = g.generation + 1, due_at = NULL, next_try_at = NULL, changed_by = p_by, changed_why = NULL,
     lease_token = NULL, lease_owner = NULL, lease_taken_at = NULL, lease_until = NULL
   FROM overdue, states s WHERE g.id = overdue.id AND s.name = g.state
-  RETURNING g.id, g.state, g.fault
+  RETURNING g.id, g.state, g.generation, g.fault;
+END
 $$;
 
 -- Launch attempts, wallets and keys, each fenced by the row's lease like everything else.
+-- 'full': p_at_once launches of the fleet are under way, and none was stored. Only rows that somebody may act on count: so
+-- each of them has its deadline, parked ones hold nobody up, and a turn comes in time. A row that has an attempt never asks.
 CREATE FUNCTION open_launch_attempt(p_id bigint, p_token uuid, p_generation bigint, p_attempt uuid, p_client_token text,
-                                    p_request jsonb, p_sealed_user_data bytea, p_host_key text, p_send_for interval)
+                                    p_request jsonb, p_sealed_user_data bytea, p_host_key text, p_send_for interval,
+                                    p_at_once bigint)
 RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp SET lock_timeout = '1s' AS $$
 DECLARE
   verdict text := lock_leased(p_id, p_token, p_generation);
 BEGIN
-  IF verdict = 'held' THEN
-    INSERT INTO launch_attempts (id, gatewayd_id, client_token, request, sealed_user_data, host_key, send_until)
-      VALUES (p_attempt, p_id, p_client_token, p_request, p_sealed_user_data, p_host_key, clock_timestamp() + p_send_for);
+  IF verdict <> 'held' THEN
+    RETURN verdict;
   END IF;
-  RETURN verdict;
+  -- Once without the lock: while the fleet launches all that it may, those who ask in vain do not queue up here.
+  IF launches_under_way() < p_at_once THEN
+    -- Guards against two that count at once and both take the last place. Held to the end of this short transaction.
+    PERFORM pg_advisory_xact_lock(hashtext('gatewayzen: launches under way'));
+    IF launches_under_way() < p_at_once THEN
+      INSERT INTO launch_attempts (id, gatewayd_id, client_token, request, sealed_user_data, host_key, send_until)
+        VALUES (p_attempt, p_id, p_client_token, p_request, p_sealed_user_data, p_host_key, clock_timestamp() + p_send_for);
+      RETURN verdict;
+    END IF;
+  END IF;
+  RETURN 'full';
 END
+$$;
+
+CREATE FUNCTION launches_under_way() RETURNS bigint
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, public, pg_temp AS $$
+  SELECT count(*) FROM launch_attempts a JOIN gatewayds g ON g.id = a.gatewayd_id
+  WHERE a.ended_at IS NULL AND a.running_at IS NULL
+    AND g.state = 'instance' AND g.fault IS NULL AND g.hold IS NULL
 $$;
 
 CREATE FUNCTION resolve_launch_attempt(p_id bigint, p_token uuid, p_generation bigint, p_attempt uuid, p_instance_id text)

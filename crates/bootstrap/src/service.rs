@@ -10,6 +10,7 @@ use clap::{Args as _, Command, FromArgMatches as _};
 use gatewayzen_core::Repository;
 use gatewayzen_core::seal::KeyRing;
 use resque::Queue;
+use secrecy::ExposeSecret as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::connect::{Database, wait_for_redis};
@@ -85,6 +86,17 @@ impl Service {
         self.unless_stopped(database.wait()).await?;
         self.health.set_ready("postgres");
         Ok(database.repository)
+    }
+
+    /// A few connections apart, for work beside the service's own. They connect when they are first used; nothing is waited
+    /// for, and `/readyz` does not look at them.
+    ///
+    /// # Errors
+    /// The URL cannot be read.
+    pub fn repository_beside(&self) -> Result<Repository, ConfigError> {
+        let postgres = &self.settings.postgres;
+        Repository::new(postgres.url.expose_secret(), 2, postgres.acquire_timeout)
+            .map_err(|error| ConfigError::of("postgres.url", error.to_string()))
     }
 
     /// Waits until Redis answers. While it does not, now or at any later time, `/readyz` says why.

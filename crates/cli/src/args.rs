@@ -86,13 +86,34 @@ pub(crate) enum Command {
         #[arg(long, value_name = "TEXT")]
         reason: String,
     },
-    /// End a hold
+    /// End a hold, or the halt of the whole fleet
     Resume {
-        /// Which gatewayd
-        name: String,
+        /// Which gatewayd is on hold
+        #[arg(required_unless_present = "fleet", conflicts_with = "fleet")]
+        name: Option<String>,
+        /// End the halt of the fleet: every row goes on
+        #[arg(long, requires = "why")]
+        fleet: bool,
+        /// What was mended, for whoever reads of the halt later
+        #[arg(long, value_name = "TEXT", requires = "fleet")]
+        why: Option<String>,
+    },
+    /// Halt the whole fleet: no step begins but those of stop and terminate; steps in hand end first
+    Halt {
+        /// Why, for whoever finds it halted
+        #[arg(long, value_name = "TEXT")]
+        why: String,
     },
     /// Watch gatewayds walk until they are idle: a live table, or on a pipe a line for each change
     Watch(Watch),
+    /// Compare the machines on EC2 with the rows: what no row claims, and rows whose machine is gone. A dry run unless told to act
+    Sweep(SweepArgs),
+    /// Declare that this database is the fleet's from here on, after a restore, a move or a failover
+    Restored {
+        /// What happened; kept for ever
+        #[arg(long, value_name = "TEXT")]
+        why: String,
+    },
     /// Push a job to a Resque queue by hand; one that its row has no use for changes nothing
     Enqueue {
         /// The queue, which is also the job's class
@@ -160,6 +181,19 @@ pub(crate) struct Move {
     #[arg(long)]
     pub(crate) release: Option<String>,
     /// For the history
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) why: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SweepArgs {
+    /// Do it: mark orphans, end those that an earlier sweep marked, park rows whose machine is gone
+    #[arg(long)]
+    pub(crate) act: bool,
+    /// End at most so many machines [default: by sweep.most and sweep.most_share]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
+    pub(crate) most: Option<i32>,
+    /// Kept with the sweep
     #[arg(long, value_name = "TEXT")]
     pub(crate) why: Option<String>,
 }

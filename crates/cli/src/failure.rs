@@ -111,9 +111,19 @@ pub(crate) fn refusal(refused: &Refused) -> String {
             "the reason of a hold has 1 to 500 characters",
         ),
         (
+            "halt_has_a_reason",
+            "the reason of a halt has 1 to 500 characters",
+        ),
+        (
+            "resume_has_a_reason",
+            "the reason for which the fleet goes on has 1 to 500 characters",
+        ),
+        (
             "gatewayds_changed_why_check",
             "a reason has at most 500 characters",
         ),
+        ("sweeps_why", "a reason has at most 500 characters"),
+        ("restores_why", "say what happened in 1 to 500 characters"),
     ];
     meanings
         .into_iter()

@@ -4,8 +4,10 @@ mod args;
 mod connect;
 mod doctor;
 mod failure;
+mod halts;
 mod output;
 mod rows;
+mod sweep;
 mod text;
 mod watch;
 mod why;
@@ -51,8 +53,14 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Move(args) => writes::write_state(&connections, &output, &args).await,
         Command::Retry { name, why } => writes::retry(&connections, &output, &name, why.as_deref()).await,
         Command::Hold { name, reason } => writes::hold(&connections, &output, &name, Some(&reason)).await,
-        Command::Resume { name } => writes::hold(&connections, &output, &name, None).await,
+        Command::Resume { name: Some(name), .. } => writes::hold(&connections, &output, &name, None).await,
+        Command::Resume { name: None, why, .. } => {
+            halts::resume(&connections, &output, why.as_deref().unwrap_or_default()).await
+        }
+        Command::Halt { why } => halts::halt(&connections, &output, &why).await,
         Command::Watch(args) => watch::watch(&connections, &output, args).await,
+        Command::Sweep(args) => sweep::sweep(&connections, &output, &args).await,
+        Command::Restored { why } => sweep::restored(&connections, &output, &why).await,
         Command::Enqueue { queue, id } => writes::enqueue(&connections, &output, queue, id).await,
         Command::Doctor => doctor::doctor(&connections, &output, cli.global.config.as_deref()).await,
         Command::Completions { .. } => Ok(()),

@@ -90,6 +90,7 @@ pub(crate) async fn list(connections: &Connections, output: &Output, args: List)
         limit: args.limit,
     };
     let rows = repository.gatewayds(&filter).await?;
+    crate::halts::warn(&repository).await?;
     if output.json {
         return output.json(&rows.iter().map(|row| Value::Object(columns(row))).collect());
     }

@@ -88,7 +88,7 @@ pub(crate) async fn write_state(
             after.name, after.state
         )
     } else if before.state == after.state {
-        format!("{} is tried again in state {}", after.name, after.state)
+        tried_again(&after)
     } else {
         format!(
             "{}: {} → {}; `gatewayzen watch {}` shows its walk",
@@ -119,7 +119,7 @@ pub(crate) async fn retry(
                 if output.json {
                     results.push(changed_json(&after, changed));
                 } else if changed {
-                    output.text(&format!("{name} is tried again in state {}\n", after.state))?;
+                    output.text(&format!("{}\n", tried_again(&after)))?;
                 } else {
                     let note = Some(note(&after)).filter(|note| !note.is_empty());
                     let note = note.map(|note| format!(" ({note})")).unwrap_or_default();
@@ -208,6 +208,18 @@ pub(crate) async fn enqueue(
         }
     }
     Ok(())
+}
+
+/// An idle row, which only a sweep parks, has no step to try again.
+fn tried_again(row: &Gatewayd) -> String {
+    if row.state.is_working() {
+        format!("{} is tried again in state {}", row.name, row.state)
+    } else {
+        format!(
+            "the fault of {} is cleared; it stays in state {}",
+            row.name, row.state
+        )
+    }
 }
 
 async fn named(repository: &Repository, name: &str) -> Result<Gatewayd, Failure> {

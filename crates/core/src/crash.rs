@@ -7,11 +7,15 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use rustix::process::Signal;
 
 /// Empty for whoever is not under test.
 static STOPS: OnceLock<Mutex<BTreeSet<String>>> = OnceLock::new();
+
+/// Longer than the kernel takes to stop all threads of a process.
+const STOP_TAKES: Duration = Duration::from_millis(200);
 
 tokio::task_local! {
     static WORK: String;
@@ -57,5 +61,7 @@ async fn point(effect: &str, moment: &str) {
         if let Err(error) = rustix::process::kill_process(rustix::process::getpid(), Signal::STOP) {
             tracing::error!(%error, "cannot stop");
         }
+        // Another thread may be the one that takes the signal: this one must not run on to the next point meanwhile.
+        std::thread::sleep(STOP_TAKES);
     }
 }

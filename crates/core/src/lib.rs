@@ -7,6 +7,7 @@ pub mod repository;
 pub mod seal;
 pub mod state;
 pub mod step;
+pub mod sweep;
 pub mod wallet;
 
 pub use job::JobArgs;

@@ -49,6 +49,14 @@ pub enum Next {
         /// What is waited for, to follow "waiting for": "EC2 to give i-0abc an address".
         waiting_for: String,
     },
+    /// A limit of the whole fleet is reached, and nothing was begun: look again after `after`. The state's deadline counts
+    /// anew from here; so this is only for a limit whose holders have deadlines of their own.
+    AwaitTurn {
+        /// How long from now.
+        after: Duration,
+        /// What is waited for, to follow "waiting for".
+        waiting_for: String,
+    },
 }
 
 /// How a step failed.
@@ -125,7 +133,13 @@ impl StepError {
 /// of versions, which a later attempt may find mended.
 impl From<RepositoryError> for StepError {
     fn from(error: RepositoryError) -> Self {
-        if error.is_outage() {
+        if error.is_locked() {
+            // Guards against the worker that pauses for all rows because somebody's open transaction has this one.
+            StepError::transient(
+                "somebody's open transaction has this row, so that the step could not write to it",
+                "Find that transaction (pg_stat_activity), and have it end.",
+            )
+        } else if error.is_outage() {
             StepError::environment(
                 format!("Postgres did not answer in mid-step: {error}"),
                 "Nothing to do for this row: it goes on when Postgres is back.",

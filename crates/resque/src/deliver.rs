@@ -30,6 +30,8 @@ const LATE: Duration = Duration::from_secs(30);
 pub(crate) struct Delivery {
     /// Of the last ticket.
     number: u64,
+    /// How often jobs were asked for.
+    turn: usize,
     /// When jobs were looked for that Redis may hold for this process without its knowing, because a step's
     /// answer was lost on the way. `None` at once after a failure.
     recovered: Option<Instant>,
@@ -45,6 +47,7 @@ impl Delivery {
     pub(crate) fn new() -> Self {
         Self {
             number: 0,
+            turn: 0,
             recovered: Some(Instant::now()),
             failed_at: None,
             failures: 0,
@@ -84,7 +87,11 @@ impl<H: Handler> Worker<H> {
             slots: &self.slots,
             recover,
             tickets: &tickets,
+            turn: self.delivery.turn,
         };
+        if !tickets.is_empty() {
+            self.delivery.turn = self.delivery.turn.wrapping_add(1);
+        }
         match step.take().await {
             Ok(answer) => {
                 if recover {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use redis::cmd;
+use redis::{Pipeline, cmd};
 use serde::{
     Deserialize, Serialize,
     de::{MapAccess, Visitor},
@@ -11,10 +11,11 @@ use serde::{
 use serde_json::value::RawValue;
 
 use crate::{
-    Error, Failure, Queue, clock,
+    Error, Failure, Push, Queue, clock,
     connection::Request,
     job::displayable,
     scripts::{self, REQUEUE_FAILED},
+    worker_config::FAILED_LIMIT,
 };
 
 /// An entry of `failed`, from whatever client wrote it. Parts that it lacks are empty.
@@ -69,6 +70,26 @@ pub(crate) fn record(failure: &Failure, raw: &[u8], worker: &str, queue: &str) -
 }
 
 impl Queue {
+    /// Adds jobs to `failed` that no worker had in hand: what found them to be beyond hope is `worker`. The oldest entries
+    /// above the default limit of a worker go. Keys: `failed`, `stat:failed`.
+    ///
+    /// # Errors
+    /// When Redis cannot be asked. They may have been added then.
+    pub async fn push_failed(&self, jobs: &[(Push, Failure)], worker: &str) -> Result<(), Error> {
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        let mut pipeline = Pipeline::new();
+        for (job, failure) in jobs {
+            let entry = record(failure, &job.payload, worker, &job.queue);
+            pipeline.rpush(self.key("failed"), entry).ignore();
+        }
+        let keep = -isize::try_from(FAILED_LIMIT).unwrap_or(isize::MAX);
+        pipeline.ltrim(self.key("failed"), keep, -1).ignore();
+        pipeline.incr(self.key("stat:failed"), jobs.len()).ignore();
+        self.redis.call(Request::Pipeline(&pipeline)).await
+    }
+
     /// The number of entries in `failed`.
     ///
     /// # Errors

@@ -27,6 +27,8 @@ pub(crate) struct Step<'a> {
     pub(crate) recover: bool,
     /// For jobs to be taken.
     pub(crate) tickets: &'a [Ticket],
+    /// Which queue is looked at first, where they take turns.
+    pub(crate) turn: usize,
 }
 
 /// What came of a step.
@@ -111,11 +113,14 @@ impl Step<'_> {
                     .map(|end| end.ticket.name()),
             );
         }
-        let queues: &[String] = if self.tickets.is_empty() {
-            &[]
-        } else {
-            &self.config.queues
-        };
+        let mut queues: Vec<&String> = Vec::new();
+        if !self.tickets.is_empty() {
+            queues.extend(&self.config.queues);
+            if self.config.take_turns {
+                let first = self.turn % queues.len().max(1);
+                queues.rotate_left(first);
+            }
+        }
 
         let mut call = scripts::call(&STEP, &self.queue.prefix);
         call.arg(self.ids.process())

@@ -5,11 +5,17 @@ use crate::Error;
 /// Times are added to clocks, which end some day.
 const YEAR: Duration = Duration::from_secs(366 * 24 * 3600);
 
+/// How many entries `failed` may have, unless a worker is told otherwise.
+pub(crate) const FAILED_LIMIT: usize = 10_000;
+
 /// How a worker works.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerConfig {
     /// The queues, the most urgent first; `*` is all that are not named.
     pub queues: Vec<String>,
+    /// Whether another queue is the first at each look. Without it, as in Ruby, a queue gets a slot only while all before it
+    /// are empty: one that never is starves those behind it.
+    pub take_turns: bool,
     /// How many jobs run at once.
     pub slots: usize,
     /// How long a job stays ours without a sign of life. At least three heartbeats.
@@ -32,11 +38,12 @@ impl Default for WorkerConfig {
     fn default() -> Self {
         Self {
             queues: Vec::new(),
+            take_turns: false,
             slots: 10,
             lease: Duration::from_secs(45),
             heartbeat: Duration::from_secs(10),
             max_rescues: 3,
-            failed_limit: 10_000,
+            failed_limit: FAILED_LIMIT,
             job_timeout: Duration::from_secs(600),
             drain: Duration::from_secs(25),
             poll: Duration::from_secs(2),

@@ -32,6 +32,7 @@ pub(crate) fn outcome(
             },
             None => Outcome::Wait { after, waiting_for },
         },
+        Ok(Next::AwaitTurn { after, waiting_for }) => Outcome::AwaitTurn { after, waiting_for },
         Err(StepError::Transient(problem)) => again(settings, row, problem, jitter),
         Err(StepError::Permanent(problem)) => Outcome::Park {
             fault: problem.sentence,

@@ -105,7 +105,7 @@ impl<S: Steps> Runner<S> {
                     ..Failure::new("Exhausted", "the step was begun too often and never ended")
                 })
             }
-            Verdict::NoSuchRow | Verdict::Stale | Verdict::Held | Verdict::Parked => {
+            Verdict::NoSuchRow | Verdict::Stale | Verdict::Held | Verdict::Halted | Verdict::Parked => {
                 tracing::info!(id = args.id, generation = args.generation, %step, ?verdict, "nothing to do for this job");
                 Ok(())
             }
@@ -240,7 +240,10 @@ impl<S: Steps> Runner<S> {
             (LeaseCheck::Held, Outcome::Park { fault, .. }) => Some((fault.clone(), finished.generation)),
             (
                 LeaseCheck::Held,
-                Outcome::Wait { after, .. } | Outcome::BackOff { after, .. } | Outcome::Pause { after, .. },
+                Outcome::Wait { after, .. }
+                | Outcome::AwaitTurn { after, .. }
+                | Outcome::BackOff { after, .. }
+                | Outcome::Pause { after, .. },
             ) => {
                 self.pusher.push_after(*after, finished.state, next);
                 None
@@ -331,6 +334,7 @@ fn kind(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Advance { .. } => "advance",
         Outcome::Wait { .. } => "wait",
+        Outcome::AwaitTurn { .. } => "turn",
         Outcome::BackOff { .. } => "backoff",
         Outcome::Pause { .. } => "pause",
         Outcome::Park { .. } => "park",
@@ -342,7 +346,9 @@ fn log(result: &Result<Next, StepError>, took: Duration) {
     let took_ms = took.as_millis() as u64;
     match result {
         Ok(Next::Advance { done, .. }) => tracing::info!(took_ms, done, "step done"),
-        Ok(Next::WaitUntil { waiting_for, .. }) => tracing::debug!(took_ms, waiting_for, "step waits"),
+        Ok(Next::WaitUntil { waiting_for, .. } | Next::AwaitTurn { waiting_for, .. }) => {
+            tracing::debug!(took_ms, waiting_for, "step waits")
+        }
         Err(StepError::Overtaken) => tracing::info!(took_ms, "step overtaken"),
         Err(StepError::Transient(p)) => {
             tracing::warn!(took_ms, error = p.sentence, context = p.context, "step failed")

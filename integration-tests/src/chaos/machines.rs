@@ -34,8 +34,8 @@ pub(super) async fn trouble(world: Arc<World>, mut random: fastrand::Rng, stop: 
             if !alive.is_empty() {
                 let chosen = &alive[random.usize(..alive.len())].instance;
                 match random.u32(..3) {
-                    0 => fleet.kill_instance(chosen),
-                    _ => fleet.reboot_instance(chosen),
+                    0 => fleet.kill(chosen),
+                    _ => fleet.reboot(chosen),
                 };
             }
         }

@@ -142,6 +142,7 @@ ec2.releases."v3.34.2" = "ami-0000000000000002"
 gatewayd.command_timeout = "4s"
 gatewayd.start_timeout = "5s"
 gatewayd.update_timeout = "20s"
+fault_budget.share = 1.0
 deadlines.instance = "120s"
 deadlines.key = "90s"
 deadlines.start = "90s"

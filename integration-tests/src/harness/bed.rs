@@ -78,6 +78,7 @@ worker.backoff_longest = "500ms"
 worker.pause = "500ms"
 worker.max_attempts = 3
 dispatcher.period = "500ms"
+fault_budget.share = 1.0
 ec2.instance_type = "t3.small"
 ec2.subnet = "subnet-0000000000000001"
 ec2.key_name = "fleet"

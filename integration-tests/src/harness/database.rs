@@ -28,23 +28,34 @@ impl Database {
     /// Makes one in the Postgres whose superuser has this URL.
     pub async fn on(admin_url: &str) -> Database {
         let name = format!("gz_{}", uuid::Uuid::new_v4().simple());
+        run_on(admin_url, format!("CREATE DATABASE {name}")).await;
+        let database = Database::named(name, admin_url);
+        let repository =
+            Repository::new(&database.superuser_url(), 1, Duration::from_secs(20)).expect("a URL");
+        repository.migrate().await.expect("migrations");
+        repository.close().await;
+        database
+    }
+
+    /// A copy as it is now, under another name: what a restore from a backup makes. Whoever works with this one is thrown out.
+    pub async fn copy(&self) -> Database {
+        let (name, template) = (format!("gz_{}", uuid::Uuid::new_v4().simple()), &self.name);
+        let others =
+            format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{template}'");
+        run_on(&self.admin_url, others).await;
+        run_on(
+            &self.admin_url,
+            format!("CREATE DATABASE {name} TEMPLATE {template}"),
+        )
+        .await;
+        Database::named(name, &self.admin_url)
+    }
+
+    fn named(name: String, admin_url: &str) -> Database {
         let server = admin_url.rsplit_once('/').expect("a URL with a database").0;
-        let pool = PgPoolOptions::new()
-            .max_connections(1)
-            .connect(admin_url)
-            .await
-            .expect("the private Postgres");
-        sqlx::query(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}")))
-            .execute(&pool)
-            .await
-            .expect("a database");
-        pool.close().await;
         let host = server.rsplit_once('@').expect("a URL with a user").1;
         let base = format!("{host}/{name}");
         let superuser = format!("{server}/{name}");
-        let repository = Repository::new(&superuser, 1, Duration::from_secs(20)).expect("a URL");
-        repository.migrate().await.expect("migrations");
-        repository.close().await;
         let app = lazy(&format!("postgres://gatewayzen_app@{base}"));
         let admin = lazy(&superuser);
         Database {
@@ -54,6 +65,11 @@ impl Database {
             app,
             admin,
         }
+    }
+
+    fn superuser_url(&self) -> String {
+        let server = self.admin_url.rsplit_once('/').expect("a URL with a database").0;
+        format!("{server}/{}", self.name)
     }
 
     /// Runs a statement as the external application.
@@ -77,6 +93,14 @@ impl Database {
     pub fn repository(&self, role: &str) -> Repository {
         Repository::new(&self.url(role), 4, Duration::from_secs(10)).expect("a URL")
     }
+}
+
+async fn run_on(url: &str, sql: String) {
+    let pool = PgPoolOptions::new().max_connections(1).connect(url).await;
+    let pool = pool.expect("the private Postgres");
+    let done = sqlx::query(sqlx::AssertSqlSafe(sql.clone())).execute(&pool).await;
+    done.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    pool.close().await;
 }
 
 fn lazy(url: &str) -> PgPool {

@@ -92,6 +92,8 @@ impl LocalFleet {
             ("AWS_EC2_METADATA_DISABLED".into(), "true".into()),
         ];
         let machines = [
+            // Tests park rows on purpose.
+            ("fault_budget.share", "1.0".to_owned()),
             ("ec2.ami", quoted(&fact("ami"))),
             ("ec2.subnet", quoted(&fact("subnet"))),
             (

@@ -94,6 +94,16 @@ impl Stand {
         std::fs::write(&self.config, text.join("\n") + "\n").expect("the configuration");
     }
 
+    /// Has everything of this stand work with another database from here on; returns the former one.
+    pub fn restore(&mut self, database: Database) -> Database {
+        self.repository = database.repository("gatewayzen_service");
+        self.environment.push((
+            "GATEWAYZEN_POSTGRES__URL".into(),
+            database.url("gatewayzen_service"),
+        ));
+        std::mem::replace(&mut self.database, database)
+    }
+
     /// Starts one service.
     pub fn start(&self, name: &str) -> ServiceProcess {
         self.start_with(name, &[])

@@ -22,6 +22,21 @@ impl Form {
         )
     }
 
+    /// The parameters of a launch by somebody else than GatewayZen.
+    pub(super) fn of_launch(image: &str, tags: &[(&str, &str)]) -> Self {
+        let mut form = BTreeMap::new();
+        let mut put = |key: String, value: &str| form.insert(key, value.to_owned());
+        put("ImageId".into(), image);
+        put("MinCount".into(), "1");
+        put("MaxCount".into(), "1");
+        put("TagSpecification.1.ResourceType".into(), "instance");
+        for (index, (key, value)) in (1..).zip(tags) {
+            put(format!("TagSpecification.1.Tag.{index}.Key"), key);
+            put(format!("TagSpecification.1.Tag.{index}.Value"), value);
+        }
+        Self(form)
+    }
+
     pub(super) fn get(&self, key: &str) -> Option<&str> {
         self.0.get(key).map(String::as_str)
     }

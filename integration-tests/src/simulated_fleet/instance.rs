@@ -56,10 +56,23 @@ pub(super) enum Death {
     Running(Duration),
 }
 
+/// EC2's code and message for why an instance is in its state.
+type Reason = (&'static str, &'static str);
+
+const DIED_PENDING: Reason = (
+    "Server.InternalError",
+    "Server.InternalError: Internal error on launch",
+);
+/// What EC2 says of a spot instance that it took back.
+const TAKEN_BACK: Reason = (
+    "Server.SpotInstanceTermination",
+    "Server.SpotInstanceTermination: Spot instance termination",
+);
+
 /// What changes in an instance's life.
 struct Life {
     state: State,
-    reason: Option<(&'static str, &'static str)>,
+    reason: Option<Reason>,
     ended: Option<Instant>,
 }
 
@@ -205,14 +218,8 @@ impl Instance {
     pub(super) fn die(&self, shared: &Shared) -> bool {
         let mut life = lock(&self.life);
         let reason = match life.state {
-            State::Pending => (
-                "Server.InternalError",
-                "Server.InternalError: Internal error on launch",
-            ),
-            State::Running => (
-                "Server.SpotInstanceTermination",
-                "Server.SpotInstanceTermination: Spot instance termination",
-            ),
+            State::Pending => DIED_PENDING,
+            State::Running => TAKEN_BACK,
             State::ShuttingDown | State::Terminated => return false,
         };
         *life = Life {

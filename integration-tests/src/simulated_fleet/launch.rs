@@ -14,8 +14,12 @@ use super::ledger::Event;
 use super::lock;
 
 impl Ec2 {
-    /// Launches one instance, or gives the one that this token already has.
     pub(super) fn run_instances(&self, form: &Form) -> Result<String, Refusal> {
+        Ok(self.launch(form)?.reservation_xml())
+    }
+
+    /// Launches one instance, or gives the one that this token already has.
+    pub(super) fn launch(&self, form: &Form) -> Result<Arc<Instance>, Refusal> {
         let config = &self.shared.config;
         let token = form.get("ClientToken").unwrap_or_default().to_owned();
         if token.len() > 64 || !token.is_ascii() {
@@ -31,10 +35,10 @@ impl Ec2 {
                 let message = "Arguments on this idempotent request are inconsistent with arguments used in previous request(s).";
                 return Err(Refusal::new("IdempotentParameterMismatch", message));
             }
-            let instance = &known.instances[number];
+            let instance = known.instances[number].clone();
             self.shared
                 .record(&instance.host, Event::LaunchRepeated { token });
-            return Ok(instance.reservation_xml());
+            return Ok(instance);
         }
         let image = form.get("ImageId").unwrap_or_default();
         let Some(release) = config.images.get(image) else {
@@ -89,7 +93,7 @@ impl Ec2 {
         );
         let life = instance.clone().live(self.shared.clone(), dies);
         tokio::spawn(self.shared.stop.clone().run_until_cancelled_owned(life));
-        Ok(instance.reservation_xml())
+        Ok(instance)
     }
 
     fn new_address(&self, known: &mut Known, wanted: Option<&str>) -> Result<Ipv4Addr, Refusal> {

@@ -166,15 +166,28 @@ impl SimulatedFleet {
         self.shared.faults.clear();
     }
 
-    /// How often each kind of fault has happened, those of [`kill_instance`](Self::kill_instance) and
-    /// [`reboot_instance`](Self::reboot_instance) included.
+    /// Launches a machine with these tags, as somebody else than GatewayZen might; its instance id.
+    ///
+    /// # Errors
+    /// The network has no address left.
+    pub fn launch(&self, tags: &[(&str, &str)]) -> io::Result<String> {
+        let image = self.shared.config.images.keys().next();
+        let form = form::Form::of_launch(image.map_or(DEFAULT_IMAGE, String::as_str), tags);
+        match self.ec2.launch(&form) {
+            Ok(instance) => Ok(instance.id.clone()),
+            Err(refusal) => Err(io::Error::other(format!("{refusal:?}"))),
+        }
+    }
+
+    /// How often each kind of fault has happened, those of [`kill`](Self::kill) and
+    /// [`reboot`](Self::reboot) included.
     #[must_use]
     pub fn faults_happened(&self) -> BTreeMap<String, u64> {
         self.shared.faults.happened()
     }
 
     /// Reboots a host whose SSH answers. False: there is none of this id.
-    pub fn reboot_instance(&self, id: &str) -> bool {
+    pub fn reboot(&self, id: &str) -> bool {
         let instance = self.ec2.instances().into_iter().find(|one| one.id == id);
         instance.is_some_and(|instance| {
             let rebooted = instance.host.reboot(&self.shared);
@@ -187,7 +200,7 @@ impl SimulatedFleet {
 
     /// EC2 ends an instance by itself, as when its hardware fails. False: there is none of this id, or its end has come or
     /// been asked for already.
-    pub fn kill_instance(&self, id: &str) -> bool {
+    pub fn kill(&self, id: &str) -> bool {
         let instance = self.ec2.instances().into_iter().find(|one| one.id == id);
         let died = instance.is_some_and(|instance| instance.die(&self.shared));
         if died {

@@ -11,11 +11,17 @@
     reason = "tests"
 )]
 
+mod budget;
 mod crash;
+mod fairness;
 mod idempotence;
+mod limits;
 mod machines;
 mod redis;
+mod retries;
 mod stale;
+mod sweep;
+mod waits;
 mod wallets;
 mod witness;
 mod workers;

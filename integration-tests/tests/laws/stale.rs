@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
 use gatewayzen_core::{State, Step};
-use integration_tests::harness::{Bed, ServiceProcess, eventually};
+use integration_tests::harness::{Bed, PATIENCE, ServiceProcess, eventually};
 use integration_tests::simulated_fleet::{Config, Entry};
 
 use crate::witness::nothing_is_broken;
@@ -21,12 +21,32 @@ fn way_to(state: State) -> (Vec<(State, State)>, (State, State)) {
     }
 }
 
-/// What comes after, so that the sleeper wakes up in another world than its own.
-fn afterwards(ended_in: State) -> Vec<(State, State)> {
+/// In which world the sleeper wakes up.
+#[derive(Clone, Copy, PartialEq)]
+enum Later {
+    /// The row has walked on.
+    WalkedOn,
+    /// The row is in the same state again, in a later walk, and on hold: nobody has its lease.
+    SameStateAgain,
+}
+
+/// What comes after the step that ended in this state.
+fn walked_on(ended_in: State) -> Vec<(State, State)> {
     match ended_in {
         State::Live => vec![(State::Stop, State::Stopped), (State::Start, State::Live)],
         State::Stopped => vec![(State::Start, State::Live)],
         _ => vec![(State::Instance, State::Live)],
+    }
+}
+
+/// How the row comes to the same state again: whole legs, and the last write.
+fn round_again(state: State) -> (Vec<(State, State)>, State) {
+    match state {
+        State::Start | State::Wallet => (vec![(State::Stop, State::Stopped)], State::Start),
+        State::Stop => (vec![(State::Start, State::Live)], State::Stop),
+        State::Update => (vec![], State::Update),
+        State::Terminate => (vec![(State::Instance, State::Live)], State::Terminate),
+        _ => (vec![(State::Terminate, State::Terminated)], State::Instance),
     }
 }
 
@@ -35,7 +55,7 @@ fn worker_of(state: State) -> &'static str {
 }
 
 /// One step, one moment in it: a worker is frozen there, another one takes over, the row walks on, the sleeper wakes up.
-async fn sleeper(state: State, point: &str) {
+async fn sleeper(state: State, point: &str, later: Later) {
     let bed = bed(Config::default(), "").await;
     let id = new_row(&bed, "acme").await;
     let (before, last) = way_to(state);
@@ -68,22 +88,28 @@ async fn sleeper(state: State, point: &str) {
     let mut running = others(true);
     let stop = format!("{id}:{state}:{point}");
     let sleeper = start_with_stops(&bed, worker_of(state), [&stop]);
-    let release = (state == State::Update).then_some("v3.34.2");
-    sqlx::query("UPDATE gatewayds SET state = $2, release = $3 WHERE id = $1")
-        .bind(id)
-        .bind(last.0.name())
-        .bind(release)
-        .execute(&bed.database.app)
-        .await
-        .unwrap();
+    write(&bed, id, last.0).await;
     eventually(&format!("the sleeper to stop at {stop}\n"), async || {
         sleeper.is_stopped().then_some(())
     })
     .await;
     running.extend(others(false));
     bed.reached(id, last.1).await;
-    for leg in afterwards(last.1) {
-        walk(&bed, id, leg).await;
+    if later == Later::WalkedOn {
+        for leg in walked_on(last.1) {
+            walk(&bed, id, leg).await;
+        }
+    } else {
+        running = others(true);
+        let (legs, to) = round_again(state);
+        for leg in legs {
+            walk(&bed, id, leg).await;
+        }
+        write(&bed, id, to).await;
+        bed.reached(id, state).await;
+        bed.gatewayzen(&["hold", "acme", "--reason", "audit"])
+            .await
+            .unwrap();
     }
 
     let before = world(&bed, id).await;
@@ -93,28 +119,48 @@ async fn sleeper(state: State, point: &str) {
         "step overtaken",
         "lease was lost",
         "outcome not written",
-        "nothing to do for this job",
     ];
-    eventually("the sleeper to see that its time is over", async || {
+    let what = format!("the sleeper of {stop} to see that its time is over");
+    let seen = eventually(&what, async || {
         let log = sleeper.log();
         let after = log.rsplit_once("stopped at a crash point")?.1;
         words.iter().any(|word| after.contains(word)).then_some(())
-    })
-    .await;
+    });
+    if tokio::time::timeout(PATIENCE / 2, seen).await.is_err() {
+        panic!(
+            "the sleeper of {stop} does not see that its time is over:\n{}",
+            bed.logs()
+        );
+    }
     assert_eq!(
         world(&bed, id).await,
         before,
         "{state}: the sleeper of {point} changed something"
     );
+    if later == Later::SameStateAgain {
+        bed.gatewayzen(&["resume", "acme"]).await.unwrap();
+        bed.reached(id, last.1).await;
+    }
     nothing_is_broken(&bed).await;
     drop(running);
+}
+
+async fn write(bed: &Bed, id: i64, to: State) {
+    let release = (to == State::Update).then_some("v3.34.2");
+    sqlx::query("UPDATE gatewayds SET state = $2, release = $3 WHERE id = $1")
+        .bind(id)
+        .bind(to.name())
+        .bind(release)
+        .execute(&bed.database.app)
+        .await
+        .unwrap();
 }
 
 /// Everything that a stale worker could have changed.
 async fn world(bed: &Bed, id: i64) -> (String, Vec<String>, Vec<String>) {
     let row: String = sqlx::query_scalar(
         "SELECT (to_jsonb(g) - 'due_at')::text || coalesce((SELECT jsonb_agg(to_jsonb(a) ORDER BY a.id)::text \
-         FROM launch_attempts a), '') || (SELECT count(*) FROM gatewayd_history)::text FROM gatewayds g WHERE id = $1",
+         FROM launch_attempts a), '') || coalesce((SELECT jsonb_agg(to_jsonb(k))::text FROM api_keys k), '') || (SELECT count(*) FROM gatewayd_history)::text FROM gatewayds g WHERE id = $1",
     )
     .bind(id)
     .fetch_one(&bed.database.admin)
@@ -153,19 +199,19 @@ fn changes(entry: &Entry) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stale_worker_changes_nothing() {
-    // Before an effect in the world and before the outcome, in each step.
+    // Before an effect in the world or a write; and before the outcome, in each step.
     let moments = BTreeMap::from([
         (
             State::Instance,
             ["open_launch_attempt:before", "RunInstances:before"],
         ),
         (State::Key, ["get_key:before", "keep_api_key:before"]),
-        (State::Start, ["start:before", "finish_step:before"]),
+        (State::Start, ["start:before", "saved_wallet:before"]),
         (
             State::Wallet,
             ["keep_wallet:before", "POST /v1/config/wallets/cold:before"],
         ),
-        (State::Stop, ["stop:before", "finish_step:before"]),
+        (State::Stop, ["stop:before", "stop:after"]),
         (State::Update, ["checkout:before", "migrate:before"]),
         (
             State::Terminate,
@@ -173,6 +219,16 @@ async fn a_stale_worker_changes_nothing() {
         ),
     ]);
     for n in 0..2 {
-        join_all(moments.iter().map(|(state, points)| sleeper(*state, points[n]))).await;
+        let sleepers = moments
+            .iter()
+            .map(|(state, points)| sleeper(*state, points[n], Later::WalkedOn));
+        join_all(sleepers).await;
     }
+    let outcome = "finish_step:before";
+    join_all(
+        moments
+            .keys()
+            .map(|state| sleeper(*state, outcome, Later::SameStateAgain)),
+    )
+    .await;
 }

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use gatewayzen_bootstrap::settings::Settings;
-use gatewayzen_core::repository::{DueJob, DueListener, RepositoryError};
-use gatewayzen_core::{JobArgs, Repository, crash};
+use gatewayzen_core::repository::{DueJob, DueListener, Halt, RepositoryError};
+use gatewayzen_core::{JobArgs, Repository, State, crash};
 use tokio_util::sync::CancellationToken;
 
 /// Moves jobs; any number of these may run at once.
@@ -51,30 +51,38 @@ impl Dispatcher {
         }
     }
 
-    /// Parks rows that are past their deadline and in no worker's hand.
+    /// Parks rows that are past their deadline and in no worker's hand, and gives each its entry in `failed`, as a worker
+    /// does: so that the retry of any Resque tool reaches them too.
     async fn park_overdue(&self) -> Result<(), RoundError> {
         let deadlines = self.settings.deadlines.all();
-        for (id, state, fault) in self.repository.park_overdue(&deadlines, &self.owner).await? {
-            tracing::error!(id, state, fault, "row parked: past its deadline");
+        let parked = self.repository.park_overdue(&deadlines, &self.owner).await?;
+        let mut failed = Vec::new();
+        for row in parked {
+            let (id, state, fault) = (row.id, row.state, row.fault);
+            tracing::error!(id, %state, fault, "row parked: past its deadline");
+            let failure = resque::Failure::new("Overdue", fault);
+            failed.extend(job(state, id, row.generation, None).map(|job| (job, failure)));
         }
-        Ok(())
+        // Without Redis only this way of three to retry is lost.
+        match tokio::time::timeout(PUSH_LIMIT, self.queue.push_failed(&failed, &self.owner)).await {
+            Ok(pushed) => Ok(pushed?),
+            Err(_) => Err(RoundError::RedisSlow),
+        }
+    }
+
+    /// Halts the fleet when its fault budget is spent; the halt that is in force, if one is.
+    async fn check_fault_budget(&self) -> Result<Option<Halt>, RoundError> {
+        let budget = &self.settings.fault_budget;
+        Ok(self
+            .repository
+            .check_fault_budget(budget.share, budget.least, budget.window, &self.owner)
+            .await?)
     }
 
     async fn push(&self, due: &[DueJob]) -> Result<usize, RoundError> {
         let jobs: Vec<resque::Push> = due
             .iter()
-            .filter_map(|row| {
-                let step = row.state.step()?;
-                let args = JobArgs {
-                    id: row.id,
-                    generation: Some(row.generation),
-                    traceparent: row.traceparent.clone(),
-                };
-                Some(resque::Push {
-                    queue: step.queue().to_owned(),
-                    payload: args.payload(step),
-                })
-            })
+            .filter_map(|row| job(row.state, row.id, row.generation, row.traceparent.clone()))
             .collect();
         if jobs.is_empty() {
             return Ok(0);
@@ -92,6 +100,8 @@ impl Dispatcher {
         let mut listener: Option<DueListener> = None;
         let mut down = false;
         let mut well_since = None;
+        let mut budget_checked: Option<Instant> = None;
+        let mut halted = false;
         while !shutdown.is_cancelled() {
             if listener.is_none() {
                 listener = self.repository.listen_due().await.ok();
@@ -100,7 +110,14 @@ impl Dispatcher {
             // held up get their jobs first, and the workers time to take them.
             let parks = well_since
                 .is_some_and(|since: Instant| since.elapsed() > self.settings.worker.look_again * 2);
+            let check = budget_checked.is_none_or(|at| at.elapsed() >= self.settings.dispatcher.period);
             let round = async {
+                // First: what follows must not act on a fleet whose budget is spent.
+                if check {
+                    let halt = self.check_fault_budget().await?;
+                    say(halt.as_ref(), &mut halted);
+                    budget_checked = Some(Instant::now());
+                }
                 let pushed = self.round().await?;
                 if parks {
                     self.park_overdue().await?;
@@ -164,4 +181,33 @@ impl Dispatcher {
             }
         }
     }
+}
+
+/// The job of a row; none in a state that has no step.
+fn job(state: State, id: i64, generation: i64, traceparent: Option<String>) -> Option<resque::Push> {
+    let step = state.step()?;
+    let args = JobArgs {
+        id,
+        generation: Some(generation),
+        traceparent,
+    };
+    Some(resque::Push {
+        queue: step.queue().to_owned(),
+        payload: args.payload(step),
+    })
+}
+
+/// Logs a halt of the fleet once, and its end.
+fn say(halt: Option<&Halt>, halted: &mut bool) {
+    match halt {
+        Some(halt) if !*halted => tracing::error!(
+            why = halt.why,
+            by = halt.halted_by,
+            "THE FLEET IS HALTED: no step begins but those of stop and terminate, until an operator has mended the cause and \
+             runs `gatewayzen resume --fleet --why …`"
+        ),
+        None if *halted => tracing::info!("the fleet goes on: its halt was ended"),
+        _ => {}
+    }
+    *halted = halt.is_some();
 }

@@ -1,6 +1,7 @@
 //! The dispatcher: finds rows whose step is due in Postgres and pushes their jobs to Redis. Any number may run.
 
 mod dispatch;
+mod sweep;
 
 use std::process::ExitCode;
 
@@ -14,6 +15,12 @@ fn main() -> ExitCode {
             owner: service.identity(),
             settings: service.settings.clone(),
         };
+        let sweeps = sweep::ask_on_period(
+            dispatcher.repository.clone(),
+            dispatcher.settings.sweep.every,
+            dispatcher.owner.clone(),
+        );
+        tokio::spawn(service.shutdown.clone().run_until_cancelled_owned(sweeps));
         dispatcher.run(&service.health, &service.shutdown).await;
         Ok(())
     })

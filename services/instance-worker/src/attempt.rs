@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
-use gatewayzen_core::repository::LaunchAttempt;
+use gatewayzen_core::repository::{LaunchAttempt, Opening};
 use gatewayzen_core::seal::{OpenError, Place};
 use gatewayzen_core::{State, StepError, crash};
 use time::OffsetDateTime;
@@ -39,8 +39,8 @@ pub(crate) enum Resolution {
 }
 
 impl InstanceSteps {
-    /// Makes an attempt and stores it whole. Nothing is sent.
-    pub(crate) async fn open_attempt(&self, turn: &Turn<'_>) -> Result<LaunchAttempt, StepError> {
+    /// Makes an attempt and stores it whole. Nothing is sent. `None`: as many launches are under way as may be.
+    pub(crate) async fn open_attempt(&self, turn: &Turn<'_>) -> Result<Option<LaunchAttempt>, StepError> {
         let repository = turn.repository;
         let (fleet, id) = (self.fleet(repository).await?, Uuid::new_v4());
         let request = LaunchRequest::new(&self.settings, turn.row, fleet, id)?;
@@ -51,7 +51,7 @@ impl InstanceSteps {
             .seal(Place::launch_user_data(&token), key.user_data.expose())
             .map_err(not_made)?;
         let json = serde_json::to_value(&request).map_err(not_made)?;
-        repository
+        let opening = repository
             .open_launch_attempt(
                 turn.lease,
                 id,
@@ -60,14 +60,16 @@ impl InstanceSteps {
                 &sealed,
                 &key.public,
                 self.settings.send_for,
+                self.settings.launches_at_once,
             )
-            .await?
-            .or_overtaken()?;
+            .await?;
+        match opening {
+            Opening::Full => return Ok(None),
+            Opening::Checked(lease) => lease.or_overtaken()?,
+        }
         // Read back: what is sent is what a replay will send.
-        repository
-            .launch_attempt(turn.row.id)
-            .await?
-            .ok_or(StepError::Overtaken)
+        let attempt = repository.launch_attempt(turn.row.id).await?;
+        attempt.ok_or(StepError::Overtaken).map(Some)
     }
 
     /// Sends an attempt for the first time. Of its only send, every answer of EC2 is final: what is refused has
@@ -113,7 +115,7 @@ impl InstanceSteps {
                 Err(failure)
                     if matches!(
                         failure.meaning,
-                        Meaning::Refused | Meaning::TokenMismatch | Meaning::Capacity
+                        Meaning::Refused | Meaning::NotAllowed | Meaning::TokenMismatch | Meaning::Capacity
                     ) =>
                 {
                     refusal = Some(failure);
@@ -319,8 +321,8 @@ fn not_opened(attempt: &LaunchAttempt, error: &OpenError) -> StepError {
         attempt.id
     );
     match error {
-        // The configuration's failure, not the row's: other workers may have the key.
-        OpenError::UnknownKey { .. } => StepError::environment(
+        // Other workers may have the key, and this one may open what is sealed for other rows: so this row alone backs off.
+        OpenError::UnknownKey { .. } => StepError::transient(
             sentence,
             "Give this worker the key ring of the whole fleet (secrets.key_file or secrets.keys).",
         ),

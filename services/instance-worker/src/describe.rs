@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{Filter, Instance, InstanceStateName};
+use time::OffsetDateTime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::errors::Failure;
-use crate::request::{ATTEMPT_TAG, FLEET_TAG, GATEWAYD_TAG};
+use crate::request::{ATTEMPT_TAG, FLEET_TAG, GATEWAYD_TAG, NAME_TAG};
 
 /// EC2's limit of values in one filter.
 const MOST_VALUES: usize = 200;
@@ -29,6 +30,8 @@ pub enum By {
     Token,
     /// The row in their tag, in this fleet; only those that are not terminated.
     Gatewayd(Uuid),
+    /// The fleet in their tag: all that EC2 still shows, terminated ones too.
+    Fleet,
 }
 
 /// One call: what is looked for, by at most 200 values.
@@ -51,10 +54,16 @@ pub struct Seen {
     pub public_address: Option<String>,
     pub private_address: Option<String>,
     pub client_token: Option<String>,
+    /// When it was launched, or last started.
+    pub launched_at: Option<OffsetDateTime>,
+    /// The tag with the fleet.
+    pub fleet: Option<String>,
     /// The tag with the launch attempt.
     pub attempt: Option<String>,
     /// The tag with the row.
     pub gatewayd: Option<String>,
+    /// The tag with the row's name.
+    pub name: Option<String>,
 }
 
 impl Seen {
@@ -72,6 +81,7 @@ impl Seen {
             By::Attempt => self.attempt.as_ref(),
             By::Token => self.client_token.as_ref(),
             By::Gatewayd(_) => self.gatewayd.as_ref(),
+            By::Fleet => self.fleet.as_ref(),
         };
         own.is_some_and(|own| own == value)
     }
@@ -186,6 +196,7 @@ async fn describe(client: Client, query: Query) -> Answer {
         By::Id => filters.push(filter("instance-id", query.values)),
         By::Attempt => filters.push(filter(&format!("tag:{ATTEMPT_TAG}"), query.values)),
         By::Token => filters.push(filter("client-token", query.values)),
+        By::Fleet => filters.push(filter(&format!("tag:{FLEET_TAG}"), query.values)),
         By::Gatewayd(fleet) => {
             let alive = ["pending", "running", "stopping", "stopped", "shutting-down"];
             filters.push(filter(&format!("tag:{FLEET_TAG}"), vec![fleet.to_string()]));
@@ -224,7 +235,8 @@ fn read(instance: Instance) -> Option<Seen> {
             .find(|tag| tag.key() == Some(key))
             .and_then(|tag| tag.value().map(str::to_owned))
     };
-    let (attempt, gatewayd) = (tag(ATTEMPT_TAG), tag(GATEWAYD_TAG));
+    let (fleet, attempt) = (tag(FLEET_TAG), tag(ATTEMPT_TAG));
+    let (gatewayd, name) = (tag(GATEWAYD_TAG), tag(NAME_TAG));
     let there = |text: Option<String>| text.filter(|text| !text.is_empty());
     Some(Seen {
         id: instance.instance_id?,
@@ -235,8 +247,13 @@ fn read(instance: Instance) -> Option<Seen> {
         public_address: there(instance.public_ip_address),
         private_address: there(instance.private_ip_address),
         client_token: instance.client_token,
+        launched_at: instance
+            .launch_time
+            .and_then(|at| OffsetDateTime::from_unix_timestamp(at.secs()).ok()),
+        fleet,
         attempt,
         gatewayd,
+        name,
     })
 }
 

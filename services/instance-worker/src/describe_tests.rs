@@ -13,8 +13,11 @@ fn seen(id: &str) -> Seen {
         public_address: None,
         private_address: None,
         client_token: Some(format!("token-of-{id}")),
+        launched_at: None,
+        fleet: None,
         attempt: None,
         gatewayd: None,
+        name: None,
     }
 }
 

@@ -1,5 +1,6 @@
 //! The step `terminateEc2Instance`: no machine is left of the row, whatever launched it.
 
+use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::InstanceStateName;
 use gatewayzen_core::repository::LaunchAttempt;
 use gatewayzen_core::{Facts, Next, StepError, crash};
@@ -143,16 +144,24 @@ impl InstanceSteps {
 
     /// Asks for an instance's end.
     pub(crate) async fn ask_to_terminate(&self, instance: &str) -> Result<Asked, StepError> {
-        let call = self.client.terminate_instances().instance_ids(instance).send();
-        match crash::around(CALL, call).await {
-            Ok(_) => Ok(Asked::Taken),
-            Err(error) => {
-                let failure = Failure::new(CALL, &error);
-                if failure.meaning == Meaning::NoSuchInstance {
-                    Ok(Asked::Unknown)
-                } else {
-                    Err(failure.step_error())
-                }
+        ask_to_terminate(&self.client, instance)
+            .await
+            .map_err(|failure| failure.step_error())
+    }
+}
+
+/// Asks for an instance's end.
+pub(crate) async fn ask_to_terminate(client: &Client, instance: &str) -> Result<Asked, Failure> {
+    // Boxed, since the SDK's futures are nested deeper than the compiler follows through those of a step.
+    let call = Box::pin(client.terminate_instances().instance_ids(instance).send());
+    match crash::around(CALL, call).await {
+        Ok(_) => Ok(Asked::Taken),
+        Err(error) => {
+            let failure = Failure::new(CALL, &error);
+            if failure.meaning == Meaning::NoSuchInstance {
+                Ok(Asked::Unknown)
+            } else {
+                Err(failure)
             }
         }
     }

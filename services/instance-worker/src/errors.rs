@@ -14,6 +14,9 @@ const MESSAGE_MAX: usize = 300;
 pub enum Meaning {
     /// Who asks is not known, may not, or has none to show: nobody's call will do better for now.
     Credentials,
+    /// Who asks may not do this to these resources: one AMI, type or subnet may be forbidden, or not subscribed to, and
+    /// every other row's call be fine.
+    NotAllowed,
     /// The account asks too often.
     Throttled,
     /// There is no answer, or one that leaves open what was done.
@@ -113,6 +116,11 @@ impl Failure {
                 "Give the instance-worker AWS credentials that may do this (and see that its clock is right); \
                  `gatewayzen doctor` tries them.",
             ),
+            Meaning::NotAllowed => StepError::transient(
+                sentence,
+                "Allow the instance-worker's AWS identity this call on what the row asks for (its AMI, instance type and \
+                 subnet), or subscribe the account to that AMI.",
+            ),
             Meaning::Throttled => StepError::environment(
                 sentence,
                 "Should it last, ask AWS for a \
@@ -141,12 +149,10 @@ impl Failure {
 fn meaning(code: &str) -> Meaning {
     match code {
         "AuthFailure"
-        | "UnauthorizedOperation"
         | "InvalidClientTokenId"
         | "ExpiredToken"
         | "ExpiredTokenException"
         | "RequestExpired"
-        | "OptInRequired"
         | "PendingVerification"
         | "Blocked"
         | "AccessDenied"
@@ -156,6 +162,7 @@ fn meaning(code: &str) -> Meaning {
         | "MissingAuthenticationToken"
         | "UnrecognizedClientException"
         | "InvalidAccessKeyId" => Meaning::Credentials,
+        "UnauthorizedOperation" | "OptInRequired" => Meaning::NotAllowed,
         "RequestLimitExceeded" | "Throttling" | "ThrottlingException" | "RequestThrottled" => {
             Meaning::Throttled
         }
@@ -206,10 +213,10 @@ mod tests {
     fn every_code_has_its_meaning() {
         for (code, wanted) in [
             ("AuthFailure", Meaning::Credentials),
-            ("UnauthorizedOperation", Meaning::Credentials),
+            ("UnauthorizedOperation", Meaning::NotAllowed),
             ("InvalidClientTokenId", Meaning::Credentials),
             ("ExpiredToken", Meaning::Credentials),
-            ("OptInRequired", Meaning::Credentials),
+            ("OptInRequired", Meaning::NotAllowed),
             ("RequestLimitExceeded", Meaning::Throttled),
             ("InternalError", Meaning::Unanswered),
             ("Unavailable", Meaning::Unanswered),
@@ -242,6 +249,17 @@ mod tests {
             };
             assert!(matches!(failure.step_error(), StepError::Environment(_)));
         }
+    }
+
+    #[test]
+    fn what_is_forbidden_to_one_row_is_no_trouble_of_the_others() {
+        let failure = Failure {
+            meaning: meaning("UnauthorizedOperation"),
+            call: "RunInstances",
+            code: "UnauthorizedOperation".into(),
+            message: "y".into(),
+        };
+        assert!(matches!(failure.step_error(), StepError::Transient(_)));
     }
 
     #[test]

@@ -15,7 +15,9 @@ impl InstanceSteps {
     /// One step towards a running machine: launch, or resolve a launch of before, or look whether it runs.
     pub(crate) async fn initialize(&self, turn: &Turn<'_>) -> Result<Next, StepError> {
         let Some(attempt) = turn.repository.launch_attempt(turn.row.id).await? else {
-            let attempt = self.open_attempt(turn).await?;
+            let Some(attempt) = self.open_attempt(turn).await? else {
+                return Ok(self.await_turn());
+            };
             let instance = self.send_first(turn, &attempt).await?;
             // EC2 has only just begun: asking at once would cost all the others their next call.
             return Ok(self.not_yet(format!("EC2 to start {instance}")));

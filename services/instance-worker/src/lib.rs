@@ -9,3 +9,4 @@ pub mod host_key;
 mod launch;
 pub mod request;
 pub mod steps;
+pub mod sweep;

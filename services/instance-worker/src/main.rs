@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use instance_worker::client;
 use instance_worker::steps::InstanceSteps;
+use instance_worker::sweep::Sweeper;
 
 fn main() -> ExitCode {
     gatewayzen_bootstrap::main_with_check(
@@ -12,6 +13,9 @@ fn main() -> ExitCode {
         async |service| {
             let client = client::connect(&service.settings.ec2.region).await?;
             let steps = InstanceSteps::new(&service.settings, client, service.key_ring()?);
+            let sweeper = Sweeper::new(&service, &steps)?;
+            // Ends with the service; what it leaves half done is begun again by another.
+            tokio::spawn(service.shutdown.clone().run_until_cancelled_owned(sweeper.run()));
             gatewayzen_worker::serve(service, steps).await
         },
     )

@@ -18,6 +18,8 @@ use uuid::Uuid;
 pub const FLEET_TAG: &str = "gatewayzen:fleet";
 /// The tag that says which row a machine is for.
 pub const GATEWAYD_TAG: &str = "gatewayzen:gatewayd";
+/// The tag with that row's name, for people.
+pub const NAME_TAG: &str = "gatewayzen:gatewayd-name";
 /// The tag that says which attempt launched a machine.
 pub const ATTEMPT_TAG: &str = "gatewayzen:attempt";
 
@@ -62,7 +64,7 @@ impl LaunchRequest {
             ("Name", "gatewayzen:gatewayd".to_owned()),
             (FLEET_TAG, fleet.to_string()),
             (GATEWAYD_TAG, row.id.to_string()),
-            ("gatewayzen:gatewayd-name", row.name.clone()),
+            (NAME_TAG, row.name.clone()),
             (ATTEMPT_TAG, attempt.to_string()),
         ];
         Ok(LaunchRequest {

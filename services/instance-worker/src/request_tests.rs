@@ -21,6 +21,7 @@ fn settings() -> settings::Ec2 {
         poll: Duration::from_secs(1),
         send_for: Duration::from_secs(600),
         consistency_window: Duration::from_secs(300),
+        launches_at_once: 100,
         releases: BTreeMap::from([("v3.34.2".to_owned(), "ami-3342".to_owned())]),
     }
 }

@@ -53,6 +53,19 @@ impl InstanceSteps {
     }
 }
 
+impl InstanceSteps {
+    /// As many launches are under way as may be. Whoever waits looks rarely and at times of his own, since many may wait.
+    pub(crate) fn await_turn(&self) -> Next {
+        Next::AwaitTurn {
+            after: self.settings.poll.mul_f64(5.0 + 5.0 * fastrand::f64()),
+            waiting_for: format!(
+                "one of the {} launches under way to end, which is as many as ec2.launches_at_once allows at a time",
+                self.settings.launches_at_once
+            ),
+        }
+    }
+}
+
 impl Steps for InstanceSteps {
     fn all(&self) -> &'static [Step] {
         &[Step::InitializeEc2Instance, Step::TerminateEc2Instance]

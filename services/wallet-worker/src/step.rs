@@ -143,8 +143,9 @@ impl WalletSteps {
 
     fn open(&self, place: Place<'_>, sealed: &[u8], what: &str) -> Result<SecretBytes, StepError> {
         self.keys.open(place, sealed).map_err(|error| match error {
-            // The configuration's failure, not the row's: other workers may have the key.
-            OpenError::UnknownKey { .. } => StepError::environment(
+            // Other workers may have the key, and this one may open what is sealed for other rows: so this row alone backs
+            // off.
+            OpenError::UnknownKey { .. } => StepError::transient(
                 format!("{what} cannot be opened: {error}"),
                 "Give this worker the key ring of the whole fleet (secrets.key_file or secrets.keys).",
             ),

@@ -27,6 +27,7 @@ pub struct Ec2 {
     pub send_for: Duration,
     #[serde(deserialize_with = "duration::read")]
     pub consistency_window: Duration,
+    pub launches_at_once: u32,
     pub releases: BTreeMap<String, String>,
 }
 

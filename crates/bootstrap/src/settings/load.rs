@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use figment::error::{Actual, Kind};
 use figment::providers::{Format, Toml};
-use figment::value::{Dict, Map, Value};
+use figment::value::{Dict, Map, Num, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 
 use super::error::ConfigError;
@@ -120,6 +120,10 @@ fn read_environment(
         let value = match default {
             // Whatever a text looks like, it stays one: a namespace "{resque}", a password of digits.
             Value::String(..) => Value::from(text),
+            Value::Num(_, Num::F64(_)) => Value::from(
+                text.parse::<f64>()
+                    .map_err(|_| error(format!("expected a number, found \"{text}\"")))?,
+            ),
             Value::Num(..) => Value::from(
                 text.parse::<i64>()
                     .map_err(|_| error(format!("expected a whole number, found \"{text}\"")))?,
@@ -153,6 +157,7 @@ fn problem(key: &str, kind: &Kind) -> String {
         Kind::InvalidType(found, expected) | Kind::InvalidValue(found, expected) => {
             let expected = match expected.as_str() {
                 "u16" => "a whole number from 0 to 65535",
+                "f64" => "a number",
                 "u32" | "u64" | "usize" => "a whole number, not below 0",
                 "a string" | "string" => "a text in quotes",
                 "a sequence" => "a list",

@@ -61,6 +61,7 @@ fn lists_tables_and_texts_come_from_the_environment() {
             ("GATEWAYZEN_EC2__RELEASES", r#"{ "v1.2.3" = "ami-1" }"#),
             ("GATEWAYZEN_REDIS__NAMESPACE", "{resque}"),
             ("GATEWAYZEN_EC2__SUBNET", "123"),
+            ("GATEWAYZEN_SWEEP__MOST_SHARE", "0.25"),
             ("GATEWAYZEN_GATEWAYD__COMMANDS__START", "a = [1"),
         ],
     )
@@ -69,6 +70,7 @@ fn lists_tables_and_texts_come_from_the_environment() {
     assert_eq!(settings.ec2.releases["v1.2.3"], "ami-1");
     assert_eq!(settings.redis.namespace, "{resque}");
     assert_eq!(settings.ec2.subnet, "123");
+    assert_eq!(settings.sweep.most_share, 0.25);
     assert_eq!(settings.gatewayd.commands.start, "a = [1");
     let json = [("GATEWAYZEN_EC2__RELEASES", r#"{"v1": "ami-2"}"#)];
     assert_eq!(with("", &json).unwrap().ec2.releases["v1"], "ami-2");
@@ -168,6 +170,14 @@ fn impossible_values_and_pairs_are_refused() {
             "dispatcher.period (FILE): must be longer than 0",
         ),
         (
+            "[sweep]\ngrace = \"0s\"",
+            "sweep.grace (FILE): must be longer than 0",
+        ),
+        (
+            "[sweep]\nmost_share = 1.5",
+            "sweep.most_share (FILE): must be from 0 to 1, is 1.5",
+        ),
+        (
             "[deadlines]\nkey = \"0s\"",
             "deadlines.key (FILE): must be longer than 0",
         ),
@@ -238,6 +248,17 @@ fn dangerous_pairs_are_warned_of() {
     ] {
         assert!(warnings.contains(expected), "{warnings}");
     }
+}
+
+#[test]
+fn a_sweep_ends_few_machines_of_a_small_fleet_and_no_more_than_so_many_of_a_large_one() {
+    let sweep = read(None, []).unwrap().sweep;
+    for (machines, cap) in [(0, 1), (1, 1), (19, 1), (20, 2), (99, 9), (100, 10), (5000, 10)] {
+        assert_eq!(sweep.cap(machines), cap, "{machines}");
+    }
+    let none = with("[sweep]\nmost = 0", &[]).unwrap().sweep;
+    assert_eq!(none.cap(100), 0);
+    assert!(sweep.every.is_zero(), "never by itself, unless it is asked for");
 }
 
 #[test]

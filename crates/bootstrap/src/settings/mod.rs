@@ -38,6 +38,10 @@ pub struct Settings {
     pub deadlines: Deadlines,
     /// The dispatcher.
     pub dispatcher: Dispatcher,
+    /// Comparing machines with rows.
+    pub sweep: Sweep,
+    /// When the fleet is halted.
+    pub fault_budget: FaultBudget,
     /// Launching machines.
     pub ec2: Ec2,
     /// Reaching machines.
@@ -193,4 +197,36 @@ pub struct Dispatcher {
     #[serde(deserialize_with = "duration::read")]
     pub period: Duration,
     pub batch: u32,
+}
+
+/// Comparing the machines that EC2 shows with the rows.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "defaults.toml documents each key")]
+pub struct Sweep {
+    #[serde(deserialize_with = "duration::read")]
+    pub every: Duration,
+    #[serde(deserialize_with = "duration::read")]
+    pub grace: Duration,
+    pub most: u32,
+    pub most_share: f64,
+}
+
+impl Sweep {
+    /// How many machines one sweep may end, of a fleet of so many.
+    pub fn cap(&self, machines: usize) -> u32 {
+        let share = (machines as f64 * self.most_share).floor() as u32;
+        self.most.min(share.max(1))
+    }
+}
+
+/// When too much of the fleet turns faulty at once.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "defaults.toml documents each key")]
+pub struct FaultBudget {
+    pub share: f64,
+    pub least: u32,
+    #[serde(deserialize_with = "duration::read")]
+    pub window: Duration,
 }

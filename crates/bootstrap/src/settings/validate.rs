@@ -70,6 +70,8 @@ fn check_numbers(settings: &Settings) -> Check {
         ("worker.slots", settings.worker.slots, 1),
         ("worker.max_attempts", settings.worker.max_attempts as usize, 1),
         ("dispatcher.batch", settings.dispatcher.batch as usize, 1),
+        ("fault_budget.least", settings.fault_budget.least as usize, 1),
+        ("ec2.launches_at_once", settings.ec2.launches_at_once as usize, 1),
         ("ssh.sessions_per_host", settings.ssh.sessions_per_host, 1),
         ("ssh.output_limit", settings.ssh.output_limit, 1024),
         ("ssh.port", settings.ssh.port.into(), 1),
@@ -80,7 +82,15 @@ fn check_numbers(settings: &Settings) -> Check {
             format!("must be at least {least}, is {value}")
         })?;
     }
-    Ok(())
+    let share = settings.sweep.most_share;
+    check_that((0.0..=1.0).contains(&share), "sweep.most_share", || {
+        format!("must be from 0 to 1, is {share}")
+    })?;
+    let share = settings.fault_budget.share;
+    // A share of 0 would halt the fleet at its first fault of `least` rows, which fault_budget.least = 1 says as well.
+    check_that(share > 0.0 && share <= 1.0, "fault_budget.share", || {
+        format!("must be more than 0 and at most 1 (which turns it off), is {share}")
+    })
 }
 
 fn check_durations(settings: &Settings) -> Check {
@@ -97,6 +107,9 @@ fn check_durations(settings: &Settings) -> Check {
         ("worker.backoff_first", worker.backoff_first),
         ("worker.step_timeout", worker.step_timeout),
         ("dispatcher.period", settings.dispatcher.period),
+        // With none, what one sweep marks the next one ends, however soon.
+        ("sweep.grace", settings.sweep.grace),
+        ("fault_budget.window", settings.fault_budget.window),
         ("ec2.poll", ec2.poll),
         ("ec2.send_for", ec2.send_for),
         // With none, a machine that EC2 does not show yet would count as gone.

@@ -7,6 +7,7 @@ use gatewayzen_core::{Repository, Step};
 
 use super::{Checks, Status};
 use crate::connect::Connections;
+use crate::halts;
 use crate::text::{count, duration};
 use crate::why::{patience, patience_with_dispatcher, process};
 
@@ -35,6 +36,7 @@ pub(super) async fn postgres(checks: &mut Checks, connections: &Connections) {
         }
     }
     rights(checks, &repository).await;
+    halt(checks, &repository).await;
     dispatcher(checks, &repository, connections.settings.dispatcher.period).await;
     match repository.unsafe_durability().await {
         Ok(off) if off.is_empty() => checks.ok("durability", "fsync and synchronous_commit are on"),
@@ -79,6 +81,19 @@ async fn rights(checks: &mut Checks, repository: &Repository) {
             format!("this login cannot read the table gatewayds: {error}"),
             "Log in with the role gatewayzen_operator, or grant it to this login.",
         ),
+    }
+}
+
+async fn halt(checks: &mut Checks, repository: &Repository) {
+    // The right to read is a check of its own.
+    if let Ok(Some(halt)) = repository.halt().await {
+        let now = time::OffsetDateTime::now_utc();
+        checks.add(
+            Status::Fail,
+            "fleet halted",
+            halts::sentence(&halt, now),
+            halts::UNBLOCK,
+        );
     }
 }
 

@@ -5,14 +5,16 @@ mod tracker;
 
 use std::time::Duration;
 
-use gatewayzen_core::repository::Filter;
+use gatewayzen_core::repository::{Filter, Halt};
 use gatewayzen_core::{Gatewayd, Repository};
 use serde_json::json;
+use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use crate::args::Watch;
 use crate::connect::Connections;
 use crate::failure::{Ended, Failure};
+use crate::halts;
 use crate::output::Output;
 use crate::rows::{columns, entry_json, entry_text, note};
 use crate::text::{clean, clock, count, duration, rfc3339};
@@ -29,6 +31,7 @@ pub(crate) async fn watch(connections: &Connections, output: &Output, args: Watc
         ..Filter::default()
     };
     let mut rows = repository.gatewayds(&filter).await?;
+    let mut halt = repository.halt().await?;
     if let Some(missing) = args
         .name
         .iter()
@@ -42,12 +45,16 @@ pub(crate) async fn watch(connections: &Connections, output: &Output, args: Watc
     let interrupted = tokio::signal::ctrl_c();
     tokio::pin!(interrupted);
     let mut outage = false;
+    let mut told = None;
     let ended = loop {
+        if screen.is_none() {
+            tell_halt(halt.as_ref(), &mut told);
+        }
         let changes = tracker.update(&repository, rows.clone()).await;
         match (&mut screen, changes) {
             (_, Err(error)) if error.is_outage() => {}
             (_, Err(error)) => return Err(error.into()),
-            (Some(screen), Ok(_)) => screen.draw(output, &tracker, begun.elapsed())?,
+            (Some(screen), Ok(_)) => screen.draw(output, &tracker, halt.as_ref(), begun.elapsed())?,
             (None, Ok(changes)) => say(output, &changes)?,
         }
         if !args.for_ever && tracker.rows().all(settled) {
@@ -68,6 +75,8 @@ pub(crate) async fn watch(connections: &Connections, output: &Output, args: Watc
             _ = &mut interrupted => break Some(Ended::Interrupted),
         }
         rows = read(&repository, &filter, rows, &mut outage).await?;
+        // In an outage the last known one stays, as the rows do.
+        halt = repository.halt().await.unwrap_or(halt);
     };
     if let (None, false) = (&screen, output.json) {
         output.text(&format!("{}\n", summary(&tracker, begun.elapsed())))?;
@@ -90,6 +99,20 @@ pub(crate) async fn watch(connections: &Connections, output: &Output, args: Watc
             Err(Failure::Said(Ended::Timeout))
         }
         Some(ended) => Err(Failure::Said(ended)),
+    }
+}
+
+/// Says on standard error that the fleet was halted, or goes on: once for each halt.
+fn tell_halt(halt: Option<&Halt>, told: &mut Option<Halt>) {
+    if halt != told.as_ref() {
+        match halt {
+            Some(halt) => {
+                let sentence = halts::sentence(halt, OffsetDateTime::now_utc());
+                eprintln!("gatewayzen: {}. {}", clean(&sentence), halts::UNBLOCK);
+            }
+            None => eprintln!("gatewayzen: the fleet goes on"),
+        }
+        *told = halt.cloned();
     }
 }
 

@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
+use gatewayzen_core::repository::Halt;
+use time::OffsetDateTime;
+
 use super::tracker::{Tracked, Tracker, walk};
 use super::{settled, summary};
 use crate::failure::Failure;
+use crate::halts;
 use crate::output::{Output, size};
 use crate::rows::note;
 use crate::text::{between, clean, cut, duration};
@@ -21,9 +25,15 @@ impl Screen {
         &mut self,
         output: &Output,
         tracker: &Tracker,
+        halt: Option<&Halt>,
         elapsed: Duration,
     ) -> Result<(), Failure> {
-        let lines = frame(output, tracker, elapsed, size());
+        let (width, height) = size();
+        let mut lines = frame(output, tracker, elapsed, (width, height.saturating_sub(1)));
+        if let Some(halt) = halt {
+            let sentence = clean(&halts::sentence(halt, OffsetDateTime::now_utc()));
+            lines.insert(0, output.paint("31", &cut(&sentence, width)));
+        }
         let mut text = String::new();
         if self.lines > 0 {
             text.push_str(&format!("\x1b[{}A\r", self.lines));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use gatewayzen_bootstrap::settings::Settings;
-use gatewayzen_core::repository::HistoryEntry;
+use gatewayzen_core::repository::{Halt, HistoryEntry};
 use gatewayzen_core::{Gatewayd, State, Step};
 use time::OffsetDateTime;
 
@@ -19,6 +19,8 @@ pub(crate) struct Case<'a> {
     /// When the dispatcher looks at the row again.
     pub(crate) due_at: Option<OffsetDateTime>,
     pub(crate) queue: &'a QueueView,
+    /// The halt of the whole fleet, where one is in force.
+    pub(crate) halt: Option<&'a Halt>,
     pub(crate) limits: &'a Limits,
 }
 
@@ -70,6 +72,7 @@ pub(crate) fn explain(case: &Case<'_>) -> Answer {
         match row.state.step() {
             None => parked::idle(row),
             Some(step) if row.lease_until.is_some_and(|until| until > now) => leased(case, step),
+            Some(step) if case.halt.is_some() && !Halt::lets_work(row.state) => parked::halted(case, step),
             Some(step) if row.next_try_at.is_some_and(|at| at > now) => later(case, step),
             Some(step) => due::due(case, step),
         }
@@ -90,6 +93,9 @@ pub(crate) fn explain(case: &Case<'_>) -> Answer {
             .map(|why| format!(": {why}"))
             .unwrap_or_default();
         details.insert(1, detail("moved by", format!("{}{why}", mover.by)));
+    }
+    if let Some(halt) = case.halt {
+        details.push(detail("fleet", crate::halts::sentence(halt, now)));
     }
     details.extend(machine(row));
     Answer {
@@ -251,6 +257,9 @@ pub(super) fn last_error(row: &Gatewayd, error: &str) -> (String, String) {
 
 /// Until when the row must have left its state.
 pub(super) fn deadline(case: &Case<'_>) -> Option<(String, String)> {
+    if case.halt.is_some() && !Halt::lets_work(case.row.state) {
+        return Some(detail("deadline", "stands still while the fleet is halted"));
+    }
     let by = case.row.clock_started_at + case.limits.deadline?;
     Some(detail(
         "deadline",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gatewayzen_core::repository::HistoryEntry;
+use gatewayzen_core::repository::{Halt, HistoryEntry};
 use gatewayzen_core::{Gatewayd, State};
 use time::OffsetDateTime;
 use time::macros::datetime;
@@ -83,6 +83,7 @@ struct Story {
     history: Vec<HistoryEntry>,
     due_at: Option<OffsetDateTime>,
     queue: QueueView,
+    halt: Option<Halt>,
 }
 
 impl Story {
@@ -92,6 +93,7 @@ impl Story {
             history: Vec::new(),
             due_at: Some(after(5)),
             queue: QueueView::Seen(healthy()),
+            halt: None,
         }
     }
 
@@ -115,6 +117,7 @@ impl Story {
             history: &self.history,
             due_at: self.due_at,
             queue: &self.queue,
+            halt: self.halt.as_ref(),
             limits: &limits,
         })
     }
@@ -267,6 +270,30 @@ fn a_fault_says_what_when_after_how_many_attempts_and_the_three_ways_to_retry() 
         ..Story::of(faulty())
     };
     says(&away, "fault", &["not known: Redis at r:1 is gone"]);
+}
+
+#[test]
+fn an_idle_row_whose_machine_is_gone_says_so_and_has_no_step_to_retry() {
+    let mut row = row(State::Live);
+    row.fault = Some("its machine i-1 is gone: EC2 says terminated".into());
+    row.unblock = Some("To build it anew, write the state `terminate`.".into());
+    let story = Story {
+        queue: QueueView::NotAsked,
+        due_at: None,
+        ..Story::of(row)
+    };
+    let answer = says(
+        &story,
+        "fault",
+        &[
+            "in state live",
+            "i-1 is gone",
+            "only clears the fault",
+            "unblock: To build it anew",
+        ],
+    );
+    let text = whole(&answer);
+    assert!(!text.contains("attempts") && !text.contains("Resque"), "{text}");
 }
 
 fn leased() -> Gatewayd {
@@ -585,4 +612,50 @@ fn a_row_says_who_moved_it_and_why() {
     let mut story = Story::of(leased());
     story.history = vec![event("moved", "billing", "customer 7 paid", 240)];
     says(&story, "in_hand", &["moved by: billing: customer 7 paid"]);
+}
+
+#[test]
+fn a_row_of_a_halted_fleet_says_so_and_what_ends_it() {
+    let halt = Halt {
+        halted_at: ago(60),
+        halted_by: "dispatcher@a:1".into(),
+        why: "6 of 8 gatewayds got a fault within 900 s".into(),
+    };
+    let told = |row: Gatewayd| {
+        Story {
+            halt: Some(halt.clone()),
+            ..Story::of(row)
+        }
+        .told()
+    };
+    let answer = told(row(State::Key));
+    assert_eq!(answer.situation, "fleet_halted");
+    assert!(
+        answer.unblock.contains("gatewayzen resume --fleet --why"),
+        "{answer:?}"
+    );
+    let details = format!("{:?}", answer.details);
+    assert!(
+        details.contains("6 of 8") && details.contains("stands still"),
+        "{details}"
+    );
+    // What still goes on, and what waits for a person anyway, keeps its own answer and mentions the halt.
+    assert_eq!(
+        told(row(State::Terminate)).situation,
+        told_without(State::Terminate)
+    );
+    let parked = Gatewayd {
+        fault: Some("broken".into()),
+        ..row(State::Key)
+    };
+    let answer = told(parked);
+    assert_eq!(answer.situation, "fault");
+    assert!(
+        format!("{:?}", answer.details).contains("the fleet is halted"),
+        "{answer:?}"
+    );
+}
+
+fn told_without(state: State) -> &'static str {
+    Story::of(row(state)).told().situation
 }

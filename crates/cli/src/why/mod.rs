@@ -29,12 +29,14 @@ pub(crate) async fn why(connections: &Connections, output: &Output, name: &str) 
         Some(step) => look(&connections.queue()?, step, &row).await,
         None => QueueView::NotAsked,
     };
+    let halt = repository.halt().await?;
     let limits = Limits::of(&connections.settings, row.state);
     let case = Case {
         row: &row,
         history: &history,
         due_at: surroundings.and_then(|s| s.due_at),
         queue: &view,
+        halt: halt.as_ref(),
         limits: &limits,
     };
     let answer = explain(&case);

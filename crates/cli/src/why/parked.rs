@@ -1,8 +1,8 @@
 //! A row that goes nowhere by itself: idle, on hold, or with a fault.
 
-use gatewayzen_core::{Gatewayd, State};
+use gatewayzen_core::{Gatewayd, State, Step};
 
-use super::explain::{Case, Parts, attempts, detail, last_error, lease};
+use super::explain::{Case, Parts, attempts, deadline, detail, last_error, lease};
 use super::queue::QueueView;
 use crate::text::moment;
 
@@ -41,6 +41,23 @@ fn targets(state: State) -> String {
         Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
         _ => names.join(""),
     }
+}
+
+/// The answer for a row whose step waits for the end of the fleet's halt.
+pub(super) fn halted(case: &Case<'_>, step: Step) -> Parts {
+    let row = case.row;
+    let mut details = Vec::new();
+    if let Some(error) = &row.last_error {
+        details.push(attempts(case));
+        details.push(last_error(row, error));
+    }
+    details.extend(deadline(case));
+    (
+        "fleet_halted",
+        format!("its step {step} waits, because the whole fleet is halted"),
+        details,
+        crate::halts::UNBLOCK.to_owned(),
+    )
 }
 
 /// The answer for a row on hold.
@@ -92,6 +109,18 @@ pub(super) fn faulty(case: &Case<'_>) -> Parts {
     if let Some(since) = since {
         let by = parked.map(|e| format!(", by {}", e.by)).unwrap_or_default();
         details.push(detail("parked", format!("{}{by}", moment(since, now))));
+    }
+    // Only a sweep parks an idle row, and there is no step to try again.
+    if !row.state.is_working() {
+        details.push(detail(
+            "retry",
+            format!("`gatewayzen retry {name}` only clears the fault; the next sweep looks again"),
+        ));
+        let unblock = row
+            .unblock
+            .clone()
+            .unwrap_or_else(|| "See what became of its machine.".into());
+        return ("fault", headline, details, unblock);
     }
     details.push(attempts(case));
     if let Some(error) = row

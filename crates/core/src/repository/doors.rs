@@ -18,7 +18,7 @@ pub enum Move {
     Refused(Refused),
 }
 
-fn refused(error: sqlx::Error) -> Result<Refused> {
+pub(super) fn refused(error: sqlx::Error) -> Result<Refused> {
     match error {
         // Integrity constraints and the guard's own refusals: the writer's mistake, not a failure of ours.
         sqlx::Error::Database(db) if db.code().is_some_and(|code| code.starts_with("23")) => {

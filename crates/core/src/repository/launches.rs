@@ -40,6 +40,15 @@ pub struct LaunchAttempt {
     pub ended_why: Option<String>,
 }
 
+/// What became of the wish to store an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opening {
+    /// It is stored, or the lease does not stand any more.
+    Checked(LeaseCheck),
+    /// As many launches of the fleet are under way as may be: nothing was stored.
+    Full,
+}
+
 impl Repository {
     /// The attempt of a gatewayd that is not ended, if there is one. There is at most one.
     pub async fn launch_attempt(&self, id: i64) -> Result<Option<LaunchAttempt>> {
@@ -61,7 +70,8 @@ impl Repository {
         .await?)
     }
 
-    /// Stores an attempt. Fails where the gatewayd has one that is not ended.
+    /// Stores an attempt, unless `at_once` launches of the fleet are under way. Fails where the gatewayd has one that is
+    /// not ended.
     #[allow(
         clippy::too_many_arguments,
         reason = "one column each; a struct would only name them again"
@@ -75,10 +85,11 @@ impl Repository {
         sealed_user_data: &[u8],
         host_key: &str,
         send_for: Duration,
-    ) -> Result<LeaseCheck> {
+        at_once: u32,
+    ) -> Result<Opening> {
         let verdict: String = crash::around(
             "open_launch_attempt",
-            sqlx::query_scalar("SELECT open_launch_attempt($1, $2, $3, $4, $5, $6, $7, $8, $9)")
+            sqlx::query_scalar("SELECT open_launch_attempt($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)")
                 .bind(lease.id)
                 .bind(lease.token)
                 .bind(lease.generation)
@@ -88,10 +99,14 @@ impl Repository {
                 .bind(sealed_user_data)
                 .bind(host_key)
                 .bind(interval(send_for))
+                .bind(i64::from(at_once))
                 .fetch_one(&self.pool),
         )
         .await?;
-        Ok(super::leases::check(&verdict))
+        Ok(match verdict.as_str() {
+            "full" => Opening::Full,
+            verdict => Opening::Checked(super::leases::check(verdict)),
+        })
     }
 
     /// Writes which instance an attempt launched, to the attempt and to the row.

@@ -33,6 +33,8 @@ pub enum Verdict {
     Stale,
     /// An operator holds the row.
     Held,
+    /// The whole fleet is halted.
+    Halted,
     /// Another worker has it, for at least this long.
     Busy(Duration),
     /// The row backs off or waits, for this long.
@@ -68,6 +70,13 @@ pub enum Outcome {
     },
     /// Again after a while; nothing is wrong.
     Wait {
+        /// How long.
+        after: Duration,
+        /// What for.
+        waiting_for: String,
+    },
+    /// Again after a while: a limit of the whole fleet is reached. The state's deadline counts anew.
+    AwaitTurn {
         /// How long.
         after: Duration,
         /// What for.
@@ -173,6 +182,7 @@ impl Repository {
             ("no_such_row", _) => Verdict::NoSuchRow,
             ("stale", _) => Verdict::Stale,
             ("held", _) => Verdict::Held,
+            ("halted", _) => Verdict::Halted,
             ("busy", _) => Verdict::Busy(wait),
             ("not_yet", _) => Verdict::NotYet(wait),
             ("parked", _) => Verdict::Parked,
@@ -229,6 +239,9 @@ impl Repository {
             Outcome::Advance { to, facts, why } => ("advance", Some(to.name()), facts, Some(why), None, None),
             Outcome::Wait { after, waiting_for } => {
                 ("wait", None, &none, Some(waiting_for), None, Some(*after))
+            }
+            Outcome::AwaitTurn { after, waiting_for } => {
+                ("turn", None, &none, Some(waiting_for), None, Some(*after))
             }
             Outcome::BackOff {
                 after,

@@ -1,13 +1,15 @@
 //! The Postgres repository: the only place that speaks SQL.
 //!
-//! Everything that a worker writes goes through a function of `migrations/0005_engine.sql`, which checks the
-//! worker's lease and the row's generation; what is here only calls it.
+//! Everything that a worker writes goes through a function of `migrations/0005_engine.sql` or `0007_sweep.sql`, which
+//! checks the worker's lease and the row's generation; what is here only calls it.
 
 mod doors;
+mod halts;
 mod launches;
 mod leases;
 mod reading;
 mod secrets;
+mod sweeps;
 
 use std::time::Duration;
 
@@ -15,10 +17,12 @@ use sqlx::postgres::{PgConnectOptions, PgListener, PgPool, PgPoolOptions};
 use uuid::Uuid;
 
 pub use doors::{Move, Refused};
-pub use launches::LaunchAttempt;
+pub use halts::Halt;
+pub use launches::{LaunchAttempt, Opening};
 pub use leases::{Finished, Lease, LeaseCheck, Outcome, Verdict};
-pub use reading::{DueJob, Filter, Gatewayd, HistoryEntry, StateCount, Surroundings};
+pub use reading::{DueJob, Filter, Gatewayd, HistoryEntry, Overdue, StateCount, Surroundings};
 pub use secrets::StoredWallet;
+pub use sweeps::{Bereft, Missed, Sweep, SweepLease};
 
 /// The migrations, in the binary.
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
@@ -74,6 +78,11 @@ pub enum RepositoryError {
 }
 
 impl RepositoryError {
+    /// Whether somebody's open transaction has the row: trouble of this row alone.
+    pub fn is_locked(&self) -> bool {
+        matches!(self, RepositoryError::Sql(sqlx::Error::Database(db)) if db.code().as_deref() == Some(leases::LOCK_NOT_AVAILABLE))
+    }
+
     /// Whether the statement may succeed when Postgres is back, rather than being wrong.
     pub fn is_outage(&self) -> bool {
         match self {

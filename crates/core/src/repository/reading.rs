@@ -164,6 +164,22 @@ pub struct DueJob {
     pub traceparent: Option<String>,
 }
 
+/// A row that was parked because its deadline was over.
+#[derive(Debug, Clone)]
+pub struct Overdue {
+    /// `gatewayds.id`.
+    pub id: i64,
+    /// The row's state.
+    pub state: State,
+    /// The generation that parking made.
+    pub generation: i64,
+    /// The public sentence.
+    pub fault: String,
+}
+
+/// No step is due of these rows while the fleet is halted. The subselect is asked once and not for each row.
+const NOT_HALTED: &str = "((SELECT NOT fleet_is_halted()) OR works_while_halted(state))";
+
 impl Repository {
     /// A row by its id.
     pub async fn gatewayd(&self, id: i64) -> Result<Option<Gatewayd>> {
@@ -271,43 +287,54 @@ impl Repository {
 
     /// How long until the next row is due; `None` when none is waiting.
     pub async fn until_next_due(&self) -> Result<Option<Duration>> {
-        let seconds: Option<f64> = sqlx::query_scalar(
+        let sql = format!(
             "SELECT extract(epoch FROM min(due_at) - clock_timestamp())::float8 FROM gatewayds
-             WHERE due_at IS NOT NULL AND fault IS NULL AND hold IS NULL",
-        )
-        .fetch_one(&self.pool)
-        .await?;
+             WHERE due_at IS NOT NULL AND fault IS NULL AND hold IS NULL AND {NOT_HALTED}"
+        );
+        let seconds: Option<f64> = sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
+            .fetch_one(&self.pool)
+            .await?;
         Ok(seconds.map(|s| Duration::from_secs_f64(s.max(0.0))))
     }
 
     /// For how long the row that waits longest for a dispatcher to look at it has been due; `None` when none is
     /// due. More than a few of the dispatcher's periods: none runs.
     pub async fn overdue(&self) -> Result<Option<Duration>> {
-        let seconds: Option<f64> = sqlx::query_scalar(
+        let sql = format!(
             "SELECT extract(epoch FROM clock_timestamp() - min(due_at))::float8 FROM gatewayds
-             WHERE due_at <= clock_timestamp() AND fault IS NULL AND hold IS NULL",
-        )
-        .fetch_one(&self.pool)
-        .await?;
+             WHERE due_at <= clock_timestamp() AND fault IS NULL AND hold IS NULL AND {NOT_HALTED}"
+        );
+        let seconds: Option<f64> = sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
+            .fetch_one(&self.pool)
+            .await?;
         Ok(seconds.map(|s| Duration::from_secs_f64(s.max(0.0))))
     }
 
-    /// Parks rows that are past their state's deadline and in no worker's hand. Returns their names for the log:
-    /// id, state and fault.
+    /// Parks rows that are past their state's deadline and in no worker's hand.
     pub async fn park_overdue(
         &self,
         deadlines: &BTreeMap<State, Duration>,
         by: &str,
-    ) -> Result<Vec<(i64, String, String)>> {
+    ) -> Result<Vec<Overdue>> {
         let seconds: BTreeMap<&str, f64> = deadlines
             .iter()
             .map(|(s, d)| (s.name(), d.as_secs_f64()))
             .collect();
-        Ok(sqlx::query_as("SELECT * FROM park_overdue($1, $2)")
+        let rows: Vec<(i64, String, i64, String)> = sqlx::query_as("SELECT * FROM park_overdue($1, $2)")
             .bind(sqlx::types::Json(seconds))
             .bind(by)
             .fetch_all(&self.pool)
-            .await?)
+            .await?;
+        rows.into_iter()
+            .map(|(id, name, generation, fault)| {
+                Ok(Overdue {
+                    id,
+                    state: state(id, &name)?,
+                    generation,
+                    fault,
+                })
+            })
+            .collect()
     }
 
     /// The state machine as the database has it: from, to, who.

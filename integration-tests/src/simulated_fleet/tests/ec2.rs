@@ -301,7 +301,7 @@ async fn a_running_instance_may_be_killed() {
     let fleet = fleet(|_| {}).await;
     let address = host(&fleet, "7").await;
     let id = fleet.hosts()[0].instance.clone();
-    assert!(fleet.kill_instance(&id));
+    assert!(fleet.kill(&id));
     assert_eq!(fleet.ledger().count(|entry| entry.event == Event::Died), 1);
     let xml = describe(&fleet, &[("InstanceId.1", &id)]).await;
     assert_eq!(text(&xml, "name"), "terminated");
@@ -312,7 +312,7 @@ async fn a_running_instance_may_be_killed() {
         }
     })
     .await;
-    assert!(!fleet.kill_instance(&id), "it dies once");
+    assert!(!fleet.kill(&id), "it dies once");
     ec2(&fleet, "TerminateInstances", &[("InstanceId.1", &id)]).await;
     assert_eq!(
         fleet.ledger().count(|entry| entry.event == Event::Terminated),

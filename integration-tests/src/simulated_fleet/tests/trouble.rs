@@ -33,7 +33,7 @@ async fn a_reboot_ends_processes_and_forgets_an_unsaved_wallet() {
     api.post(COLD, json!({ "address": "rUnsaved" })).await.unwrap();
     let session = login(address, fleet_key()).await.unwrap();
     let before = Instant::now();
-    assert!(fleet.reboot_instance(&fleet.hosts()[0].instance));
+    assert!(fleet.reboot(&fleet.hosts()[0].instance));
     let forgotten = Event::WalletForgotten {
         address: "rUnsaved".to_owned(),
     };

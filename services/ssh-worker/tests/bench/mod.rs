@@ -6,7 +6,7 @@ mod ec2;
 use std::time::{Duration, Instant};
 
 use gatewayzen_bootstrap::settings::{self, ConnectVia, Settings};
-use gatewayzen_core::repository::{Lease, LeaseCheck, Outcome, Repository, Verdict};
+use gatewayzen_core::repository::{Lease, LeaseCheck, Opening, Outcome, Repository, Verdict};
 use gatewayzen_core::seal::KeyRing;
 use gatewayzen_core::{Facts, Gatewayd, Next, State, StepError};
 use gatewayzen_worker::{StepContext, Steps as _};
@@ -87,10 +87,11 @@ impl Bench {
                 &[],
                 &host_key,
                 LONG,
+                100,
             )
             .await
             .unwrap();
-        assert_eq!(opened, LeaseCheck::Held);
+        assert_eq!(opened, Opening::Checked(LeaseCheck::Held));
         let facts = Facts {
             private_address: Some(address),
             ..Facts::default()
@@ -149,7 +150,7 @@ impl Bench {
         loop {
             match self.once(fleet_key).await? {
                 Next::Advance { done, .. } => return Ok(done),
-                Next::WaitUntil { after, waiting_for } => {
+                Next::WaitUntil { after, waiting_for } | Next::AwaitTurn { after, waiting_for } => {
                     assert!(
                         begun.elapsed() < Duration::from_secs(60),
                         "it still waits for {waiting_for}"

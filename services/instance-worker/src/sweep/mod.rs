@@ -1,0 +1,170 @@
+//! The sweep: EC2's machines beside the rows, both ways. Any number of workers look for one to do; one at a time has it.
+
+mod gone;
+mod orphans;
+
+use std::time::Duration;
+
+use aws_sdk_ec2::Client;
+use gatewayzen_bootstrap::{ConfigError, Service, settings};
+use gatewayzen_core::repository::SweepLease;
+use gatewayzen_core::sweep::{Fate, Machine, Report};
+use gatewayzen_core::{Repository, crash};
+
+use crate::describe::{By, Describer, Seen};
+use crate::steps::InstanceSteps;
+
+/// How often a worker looks for a sweep that was asked for.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// Does the sweeps that operators and dispatchers ask for.
+#[derive(Debug)]
+pub struct Sweeper {
+    client: Client,
+    describer: Describer,
+    repository: Repository,
+    settings: settings::Sweep,
+    /// How long EC2 may not show a machine that there is.
+    consistency_window: Duration,
+    lease: Duration,
+    owner: String,
+}
+
+impl Sweeper {
+    /// A sweeper beside the steps of this worker, with which it shares the calls to EC2.
+    ///
+    /// # Errors
+    /// The Postgres URL cannot be read.
+    pub fn new(service: &Service, steps: &InstanceSteps) -> Result<Sweeper, ConfigError> {
+        Ok(Sweeper {
+            client: steps.client.clone(),
+            describer: steps.describer.clone(),
+            repository: service.repository_beside()?,
+            settings: service.settings.sweep.clone(),
+            consistency_window: service.settings.ec2.consistency_window,
+            lease: service.settings.worker.lease,
+            owner: service.identity(),
+        })
+    }
+
+    /// Does every sweep that it gets hold of, for ever. May be dropped at any await point: what is left half done is
+    /// begun again, here or elsewhere, when its lease is over.
+    pub async fn run(self) {
+        let mut down = false;
+        loop {
+            match self.repository.claim_sweep(&self.owner, self.lease).await {
+                Ok(Some(lease)) => crash::within("sweep", self.take(&lease)).await,
+                Ok(None) => down = false,
+                Err(error) => {
+                    // One line for an outage, not one for a try.
+                    if !down {
+                        tracing::warn!(%error, "cannot look for sweeps; trying again every second");
+                    }
+                    down = true;
+                }
+            }
+            tokio::time::sleep(PERIOD).await;
+        }
+    }
+
+    async fn take(&self, lease: &SweepLease) {
+        let swept = tokio::select! {
+            // Guards against the process that was frozen: when it wakes up, the lease is looked at before it goes on.
+            biased;
+            error = self.keep(lease) => return tracing::warn!(sweep = lease.id, error, "sweep given up"),
+            swept = self.sweep(lease) => swept,
+        };
+        match &swept {
+            Ok(report) => tell(lease, report),
+            Err(error) => tracing::warn!(sweep = lease.id, error, "sweep failed"),
+        }
+        let ended = swept.as_ref().map_err(String::as_str);
+        if let Err(error) = self.repository.finish_sweep(lease, ended).await {
+            tracing::warn!(sweep = lease.id, %error, "the end of a sweep could not be written: it is begun again");
+        }
+    }
+
+    /// Renews the lease until it cannot be kept, and says why.
+    async fn keep(&self, lease: &SweepLease) -> String {
+        loop {
+            tokio::time::sleep(self.lease / 3).await;
+            if let Err(error) = self.repository.renew_sweep(lease, self.lease).await {
+                return error.to_string();
+            }
+        }
+    }
+
+    /// One sweep. The order matters: EC2 is asked first and the database after it, since a launch is stored before EC2
+    /// hears of it: so a machine that EC2 shows and no stored launch explains is no race.
+    async fn sweep(&self, lease: &SweepLease) -> Result<Report, String> {
+        let fleet = self.repository.fleet_id().await.map_err(text)?;
+        let seen = self
+            .describer
+            .ask(By::Fleet, &fleet.to_string())
+            .await
+            .map_err(|failure| failure.sentence())?;
+        let living: Vec<Machine> = seen.iter().filter(|one| !one.is_ending()).map(machine).collect();
+        let comparison = self
+            .repository
+            .compare_machines(lease, &living)
+            .await
+            .map_err(text)?;
+        let mut report = Report {
+            machines: living.len(),
+            refusal: comparison.refusal.clone(),
+            ..Report::default()
+        };
+        self.sort(lease, living, comparison, &mut report);
+        let refused = report.refusal.is_some();
+        self.end_orphans(lease, refused, &mut report).await;
+        self.park_gone_rows(lease, refused, &seen, &mut report).await?;
+        Ok(report)
+    }
+}
+
+fn machine(seen: &Seen) -> Machine {
+    Machine {
+        instance_id: seen.id.clone(),
+        state: seen.state.as_str().to_owned(),
+        launched_at: seen.launched_at,
+        gatewayd_id: seen.gatewayd.clone(),
+        name: seen.name.clone(),
+        attempt: seen.attempt.clone(),
+        client_token: seen.client_token.clone(),
+    }
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+/// Adds to why a sweep did not act in full.
+fn refuse(report: &mut Report, sentence: String) {
+    report.refusal = Some(match report.refusal.take() {
+        Some(before) => format!("{before}; {sentence}"),
+        None => sentence,
+    });
+}
+
+fn tell(lease: &SweepLease, report: &Report) {
+    let (marked, ended, parked) = (
+        report.count(Fate::Marked),
+        report.count(Fate::Ended),
+        report.count(Fate::Parked),
+    );
+    let (sweep, act, machines) = (lease.id, lease.act, report.machines);
+    match &report.refusal {
+        Some(refusal) if lease.act => {
+            tracing::warn!(
+                sweep,
+                machines,
+                marked,
+                ended,
+                parked,
+                refusal,
+                "swept, not in full"
+            );
+        }
+        _ => tracing::info!(sweep, act, machines, marked, ended, parked, "swept"),
+    }
+}
