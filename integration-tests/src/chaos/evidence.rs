@@ -21,6 +21,8 @@ pub struct Evidence {
     pub ledger: Vec<Entry>,
     /// The hosts as they are now.
     pub hosts: Vec<HostView>,
+    /// Machines that the driver launched itself, and whether with the fleet's own tags.
+    pub strays: BTreeMap<String, bool>,
 }
 
 /// A law that was broken.
@@ -81,6 +83,7 @@ impl Evidence {
                 .expect("the wallets"),
             ledger: bed.fleet.ledger().entries(),
             hosts: bed.fleet.hosts(),
+            strays: world.strays().clone(),
         }
     }
 

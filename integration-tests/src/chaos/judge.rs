@@ -7,7 +7,8 @@ use gatewayzen_core::state::Mover;
 use gatewayzen_core::{Gatewayd, State};
 
 use super::evidence::{Broken, Evidence};
-use crate::simulated_fleet::Event;
+use super::judge_sweep;
+use crate::simulated_fleet::{Entry, Event};
 
 /// Every law.
 pub(super) fn judge(evidence: &Evidence) -> Vec<Broken> {
@@ -15,7 +16,9 @@ pub(super) fn judge(evidence: &Evidence) -> Vec<Broken> {
         nothing_waits_for_ever,
         parked_for_a_lasting_reason,
         one_machine_for_one_gatewayd,
-        no_machine_without_a_row,
+        judge_sweep::no_machine_without_a_row,
+        judge_sweep::the_sweep_kills_only_orphans,
+        judge_sweep::a_gone_machine_is_noticed,
         one_wallet_for_one_gatewayd,
         the_live_server_has_the_wallet,
         every_history_is_a_legal_path,
@@ -74,7 +77,8 @@ pub(super) fn one_machine_for_one_gatewayd(evidence: &Evidence) -> Vec<Broken> {
     const LAW: &str = "one_machine_for_one_gatewayd";
     let mut broken = Vec::new();
     let mut alive = BTreeMap::<i64, BTreeSet<&str>>::new();
-    for entry in &evidence.ledger {
+    let own = |entry: &&Entry| !evidence.strays.contains_key(&entry.instance);
+    for entry in evidence.ledger.iter().filter(own) {
         let id = entry.gatewayd.parse().unwrap_or(0);
         let machines = alive.entry(id).or_default();
         match entry.event {
@@ -118,26 +122,8 @@ pub(super) fn one_machine_for_one_gatewayd(evidence: &Evidence) -> Vec<Broken> {
 
 /// Whether EC2 ended an instance by itself.
 fn died(evidence: &Evidence, instance: &str) -> bool {
-    let died =
-        |entry: &&crate::simulated_fleet::Entry| entry.instance == instance && entry.event == Event::Died;
+    let died = |entry: &&Entry| entry.instance == instance && entry.event == Event::Died;
     evidence.ledger.iter().rev().any(|entry| died(&entry))
-}
-
-/// No machine is alive that belongs to no row.
-pub(super) fn no_machine_without_a_row(evidence: &Evidence) -> Vec<Broken> {
-    let orphan = |gatewayd: &str| {
-        gatewayd
-            .parse()
-            .map_or(true, |id| !evidence.rows.contains_key(&id))
-    };
-    let alive = evidence.hosts.iter().filter(|host| host.state != "terminated");
-    alive
-        .filter(|host| orphan(&host.gatewayd))
-        .map(|host| {
-            let what = format!("{} of gatewayd {:?} is alive", host.instance, host.gatewayd);
-            Broken::new("no_machine_without_a_row", None, what)
-        })
-        .collect()
 }
 
 /// Whatever any machine of a row was ever told is the one wallet that is kept for it.

@@ -104,6 +104,7 @@ fn well() -> Evidence {
         histories: BTreeMap::from([(1, walk.to_vec())]),
         wallets: vec![(1, WALLET.to_owned())],
         ledger: vec![launched("1", "i-1"), set(WALLET)],
+        strays: BTreeMap::new(),
         hosts: vec![HostView {
             instance: "i-1".to_owned(),
             gatewayd: "1".to_owned(),
@@ -159,8 +160,14 @@ fn a_machine_that_is_gone_must_have_died_by_itself() {
         e.ledger.push(happened("1", "i-1", how));
         e.hosts[0].state = "terminated";
     };
-    assert_eq!(broken_by(|e| gone(e, Event::Terminated)), law);
-    assert!(broken_by(|e| gone(e, Event::Died)).is_empty());
+    let unnoticed = "a_gone_machine_is_noticed";
+    assert_eq!(broken_by(|e| gone(e, Event::Terminated)), [law[0], unnoticed]);
+    assert_eq!(broken_by(|e| gone(e, Event::Died)), [unnoticed]);
+    let held = |e: &mut Evidence| {
+        gone(e, Event::Died);
+        change_row(e, |row| row.hold = Some("mine".to_owned()));
+    };
+    assert!(broken_by(held).is_empty());
     assert_eq!(
         broken_by(|e| change_row(e, |row| row.instance_id = Some("i-9".to_owned()))),
         law
@@ -175,6 +182,26 @@ fn a_machine_without_a_row_is_found() {
         e.hosts.push(host);
     };
     assert_eq!(broken_by(orphan), ["no_machine_without_a_row"]);
+}
+
+#[test]
+fn an_orphan_must_end_and_another_fleets_machine_must_not() {
+    let stray = |e: &mut Evidence, ours: bool, event: Option<Event>| {
+        e.strays.insert("i-7".to_owned(), ours);
+        e.ledger.push(launched("1", "i-7"));
+        let mut host = e.hosts[0].clone();
+        host.instance = "i-7".to_owned();
+        if let Some(event) = event {
+            e.ledger.push(happened("1", "i-7", event));
+            host.state = "terminated";
+        }
+        e.hosts.push(host);
+    };
+    assert_eq!(broken_by(|e| stray(e, true, None)), ["no_machine_without_a_row"]);
+    assert!(broken_by(|e| stray(e, true, Some(Event::TerminateAsked))).is_empty());
+    assert!(broken_by(|e| stray(e, false, None)).is_empty());
+    let killed = |e: &mut Evidence| stray(e, false, Some(Event::TerminateAsked));
+    assert_eq!(broken_by(killed), ["the_sweep_kills_only_orphans"]);
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod crew;
 mod evidence;
 mod judge;
 mod judge_redis;
+mod judge_sweep;
 #[cfg(test)]
 mod judge_tests;
 mod machines;
@@ -16,6 +17,7 @@ mod proxy;
 mod quiet;
 mod report;
 mod run;
+mod strays;
 mod tally;
 mod walk;
 mod world;

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::evidence::Evidence;
+use super::judge_sweep::{a_gone_machine_is_noticed, no_machine_without_a_row};
 use super::world::World;
 
 /// How long the fleet may take to settle: the longest deadline, twice, and the Redis lease of what was killed.
@@ -24,6 +26,7 @@ pub(super) async fn settle(world: &World) {
     .await;
     println!("quiet: {retried} parked rows are retried");
     rows_settle(world, "after the retry").await;
+    sweeps_settle(world).await;
     redis_settles(world).await;
 }
 
@@ -79,6 +82,19 @@ async fn rows_settle(world: &World, when: &str) {
             println!("quiet: {} rows still move, {when}", moving.len());
         }
         tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+}
+
+/// Waits until sweeps have found what they must. What they have not is told by the judge.
+async fn sweeps_settle(world: &World) {
+    let end = Instant::now() + Duration::from_secs(90);
+    while Instant::now() < end {
+        let evidence = Evidence::gather(world).await;
+        if no_machine_without_a_row(&evidence).is_empty() && a_gone_machine_is_noticed(&evidence).is_empty() {
+            return;
+        }
+        // The evidence of a long run is large.
+        tokio::time::sleep(Duration::from_secs(3)).await;
     }
 }
 

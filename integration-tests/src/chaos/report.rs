@@ -38,8 +38,6 @@ pub struct Report {
     pub rows: BTreeMap<String, usize>,
     /// Machines ever launched.
     pub machines: usize,
-    /// Idle rows whose machine EC2 had ended by itself, which is for the sweep to see.
-    pub gone_unnoticed: usize,
     /// The laws that were broken.
     pub broken: Vec<Broken>,
 }
@@ -64,8 +62,6 @@ impl Report {
                 state += ", held";
             }
             *self.rows.entry(state).or_default() += 1;
-            let gone = evidence.host(row).is_some_and(|host| host.state == "terminated");
-            self.gone_unnoticed += usize::from(gone && row.fault.is_none() && !row.state.is_working());
         }
         let faults = |(name, _): &(&String, &u64)| FAULTS.iter().any(|fault| name.starts_with(fault));
         self.faults = self.machine_faults.values().sum::<u64>()
@@ -104,13 +100,6 @@ impl fmt::Display for Report {
             )?;
         }
         table(f, "rows at the end", &self.rows)?;
-        if self.gone_unnoticed > 0 {
-            writeln!(
-                f,
-                "idle rows whose machine EC2 had ended: {}",
-                self.gone_unnoticed
-            )?;
-        }
         table(f, "faults of machines", &self.machine_faults)?;
         table(f, "deeds of the driver", &self.deeds)?;
         for broken in &self.broken {

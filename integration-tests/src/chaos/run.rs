@@ -11,7 +11,7 @@ use super::crew::{Crew, Size};
 use super::evidence::{Broken, Evidence};
 use super::report::Report;
 use super::world::World;
-use super::{clients, judge, judge_redis, machines, operators, outages, progress, quiet, writers};
+use super::{clients, judge, judge_redis, machines, operators, outages, progress, quiet, strays, writers};
 
 /// What a run is told.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +62,7 @@ pub async fn run(orders: Orders) -> (Report, Evidence, Arc<World>) {
         rate / 2.0,
         stop.clone(),
     ));
+    actors.spawn(strays::launch(world.clone(), random.fork(), stop.clone()));
     let settled = CancellationToken::new();
     let scheduler = tokio::spawn(clients::schedule(world.clone(), settled.clone()));
     let timer = async {

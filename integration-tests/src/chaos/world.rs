@@ -35,6 +35,8 @@ pub struct World {
     pub(super) redis: Mutex<RedisServer>,
     /// What was done.
     pub(super) tally: Tally,
+    /// Machines that the driver launched itself, and whether with the fleet's own tags.
+    strays: std::sync::Mutex<BTreeMap<String, bool>>,
     /// The highest id of a row, as it was seen last.
     pub(super) highest_id: AtomicI64,
 }
@@ -70,8 +72,16 @@ impl World {
             postgres: Mutex::new(postgres),
             redis: Mutex::new(redis),
             tally: Tally::default(),
+            strays: std::sync::Mutex::default(),
             highest_id: AtomicI64::new(1),
         })
+    }
+
+    /// Machines that the driver launched itself, and whether with the fleet's own tags.
+    pub(super) fn strays(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, bool>> {
+        self.strays
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// The id of a row by chance. There may be none of this id: those of failed inserts are left out.
@@ -143,6 +153,10 @@ gatewayd.command_timeout = "4s"
 gatewayd.start_timeout = "5s"
 gatewayd.update_timeout = "20s"
 fault_budget.share = 1.0
+sweep.every = "10s"
+sweep.grace = "5s"
+sweep.most = 1000
+sweep.most_share = 1.0
 deadlines.instance = "120s"
 deadlines.key = "90s"
 deadlines.start = "90s"
