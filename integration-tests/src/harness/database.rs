@@ -30,10 +30,7 @@ impl Database {
         let name = format!("gz_{}", uuid::Uuid::new_v4().simple());
         run_on(admin_url, format!("CREATE DATABASE {name}")).await;
         let database = Database::named(name, admin_url);
-        let repository =
-            Repository::new(&database.superuser_url(), 1, Duration::from_secs(20)).expect("a URL");
-        repository.migrate().await.expect("migrations");
-        repository.close().await;
+        migrate(&database.superuser_url()).await;
         database
     }
 
@@ -100,6 +97,23 @@ async fn run_on(url: &str, sql: String) {
     let pool = pool.expect("the private Postgres");
     let done = sqlx::query(sqlx::AssertSqlSafe(sql.clone())).execute(&pool).await;
     done.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    pool.close().await;
+}
+
+/// The migrations of the binary, or of the folder that `LAWS_MIGRATIONS` names: so a mutant of a migration needs no build.
+async fn migrate(superuser: &str) {
+    let Ok(folder) = std::env::var("LAWS_MIGRATIONS") else {
+        let repository = Repository::new(superuser, 1, Duration::from_secs(20)).expect("a URL");
+        repository.migrate().await.expect("migrations");
+        return repository.close().await;
+    };
+    let pool = lazy(superuser);
+    let migrator = sqlx::migrate::Migrator::new(std::path::PathBuf::from(folder)).await;
+    migrator
+        .expect("a folder of migrations")
+        .run(&pool)
+        .await
+        .expect("migrations");
     pool.close().await;
 }
 
