@@ -1,12 +1,14 @@
 # Each target says what it does; the work is in deploy/dev and cargo. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup services build demo down test laws mutants lint deny memory bench-resque resque-kills
+.PHONY: help setup services build demo down test laws mutants lint deny memory bench-resque resque-kills chaos walk-1000
 FLEET ?= 3
 REPEAT ?= 1
 export FLEET REPEAT
+MINUTES ?= 2
+GATEWAYDS ?= 100
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 setup: ## install what is missing: system packages, moto, gatewayd's npm peer (all but the packages under .dev)
 	@deploy/dev/setup
@@ -46,6 +48,14 @@ bench-resque: services ## our Resque client beside npm node-resque; writes docs/
 
 resque-kills: build ## 200 SIGKILLs of a Resque worker under load: none lost, and how many twice
 	RESQUE_KILLS=200 cargo test --workspace --test kills -- --nocapture
+
+chaos: services ## a fleet of GATEWAYDS for MINUTES while everything goes wrong, from SEED; judged by ledger and database
+	cargo build --workspace --release --bins
+	@deploy/dev/chaos --minutes $(MINUTES) --gatewayds $(GATEWAYDS) $(if $(SEED),--seed $(SEED))
+
+walk-1000: services ## a thousand gatewayds from new to live: transitions a second, memory of each service
+	cargo build --workspace --release --bins
+	@deploy/dev/chaos --walk 1000
 
 memory: services ## idle memory of each service, in a release build
 	cargo build --workspace --release --bins

@@ -7,5 +7,6 @@
     reason = "a test says what it expects by unwrapping it"
 )]
 
+pub mod chaos;
 pub mod harness;
 pub mod simulated_fleet;

@@ -14,7 +14,7 @@ pub use database::Database;
 pub use local::{LocalFleet, Mode};
 pub use npm::{npm_folder, npm_peer};
 pub use process::{ServiceProcess, binary, run};
-pub use servers::{PostgresServer, RedisServer};
+pub use servers::{PostgresServer, RedisServer, free_port};
 pub use stand::Stand;
 
 use std::path::PathBuf;

@@ -101,6 +101,12 @@ impl ServiceProcess {
             .code()
     }
 
+    /// Whether it has ended, and its exit code, which a signal leaves out.
+    pub fn ended_already(&mut self) -> Option<Option<i32>> {
+        let status = self.child.try_wait().expect("a status")?;
+        Some(status.code())
+    }
+
     /// What it has logged so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()

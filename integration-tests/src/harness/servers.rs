@@ -24,8 +24,8 @@ pub struct PostgresServer {
     child: Option<Child>,
 }
 
-/// A port that nobody listens on, below those that the system hands out.
-async fn free_port() -> u16 {
+/// A port of loopback that nobody listens on, below those that the system hands out.
+pub async fn free_port() -> u16 {
     loop {
         let port = fastrand::u16(12000..19000);
         if TcpListener::bind(("127.0.0.1", port)).await.is_ok() {
@@ -165,6 +165,8 @@ impl PostgresServer {
                 "listen_addresses=127.0.0.1",
                 "-c",
                 "unix_socket_directories=",
+                "-c",
+                "max_connections=200",
             ])
             .stdout(Stdio::null())
             .stderr(Stdio::null())

@@ -277,6 +277,15 @@ impl Stand {
         id
     }
 
+    /// The logs of the services, by name.
+    pub fn log_files(&self) -> Vec<(&'static str, String)> {
+        let read = |name| std::fs::read(self.folder.path().join(format!("{name}.log"))).ok();
+        SERVICES
+            .into_iter()
+            .filter_map(|name| Some((name, String::from_utf8_lossy(&read(name)?).into_owned())))
+            .collect()
+    }
+
     /// The ends of all logs of this bed, for the text of a failed test.
     pub fn logs(&self) -> String {
         let mut all = String::new();

@@ -54,8 +54,16 @@ pub fn commit_of(release: &str) -> String {
     hex::encode(&Sha256::digest(release)[..20])
 }
 
+/// The commands that write to the host's disk.
+const WRITE: [&str; 7] = [
+    "get_key", "tls", "start", "fetch", "checkout", "install", "migrate",
+];
+
 /// Does what the command of this name does.
 pub(super) async fn play(name: &str, line: &str, host: &Arc<Host>, shared: &Arc<Shared>) -> Outcome {
+    if WRITE.contains(&name) && shared.faults.happens(&host.targets(), &FaultKind::DiskFull) {
+        return Outcome::failed(1, format!("{name}: write error: No space left on device\n"));
+    }
     match name {
         "get_key" => get_key(host, shared),
         "tls" => tls(host, shared),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::faults::Fault;
+use super::throttle::Throttle;
 
 /// The golden AMI of the default configuration; its release is `v3.33.0`.
 pub const DEFAULT_IMAGE: &str = "ami-0000000000000001";
@@ -17,7 +18,8 @@ pub const DEFAULT_IMAGE: &str = "ami-0000000000000001";
 pub struct Config {
     /// Where the EC2 Query API and `/_sim` listen. Port 0 chooses a free one.
     pub listen: SocketAddr,
-    /// The hosts' network, such as `127.80.0.0/16`. Absent: a free /24 of 127.128.0.0/9 is chosen.
+    /// The hosts' network, such as `127.80.0.0/16`, or only its size: `/16` is a free one of 127.2.0.0 to 127.63.0.0.
+    /// Absent: a free /24 of 127.128.0.0/9.
     pub network: Option<String>,
     /// The public key that the hosts admit, as one OpenSSH line.
     pub fleet_public_key: String,
@@ -38,6 +40,10 @@ pub struct Config {
     /// Whether gatewayd answers a second cold wallet by closing the connection (as on Node 0.10)
     /// in place of a 500 with a stack trace.
     pub second_wallet_closes: bool,
+    /// The account's limits on EC2 calls. Absent: none.
+    pub throttle: Option<Throttle>,
+    /// How a host's SSH server drops connections of which too many have not logged in. Absent: it never does.
+    pub max_startups: Option<MaxStartups>,
     /// How long things take.
     pub times: Times,
     /// The faults in force from the start.
@@ -58,8 +64,46 @@ impl Default for Config {
             ssh_port: 2222,
             api_port: 5000,
             second_wallet_closes: false,
+            throttle: None,
+            max_startups: None,
             times: Times::default(),
             faults: Vec::new(),
+        }
+    }
+}
+
+/// OpenSSH's `MaxStartups`, random early drop.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MaxStartups {
+    /// So many connections that have not logged in are always let through.
+    pub start: u32,
+    /// How likely the next one is dropped, 0 to 1; it grows from there to 1 at `full`.
+    pub rate: f64,
+    /// From so many on every one is dropped.
+    pub full: u32,
+}
+
+impl Default for MaxStartups {
+    fn default() -> Self {
+        Self {
+            start: 10,
+            rate: 0.3,
+            full: 100,
+        }
+    }
+}
+
+impl MaxStartups {
+    /// How likely a connection is dropped that finds so many others not logged in.
+    pub(super) fn drops(&self, others: u32) -> f64 {
+        if others < self.start {
+            0.0
+        } else if others >= self.full {
+            1.0
+        } else {
+            let share = f64::from(others - self.start) / f64::from(self.full - self.start);
+            self.rate + (1.0 - self.rate) * share
         }
     }
 }
@@ -86,6 +130,8 @@ pub struct Times {
     pub commands_ms: BTreeMap<String, u64>,
     /// From the end of the `start` command until HTTPS answers.
     pub start_ms: u64,
+    /// How long a host that reboots is away.
+    pub reboot_ms: u64,
     /// How long a remote command waits for the lock of its host before it exits 75.
     pub lock_wait_ms: u64,
     /// Every time of a host varies by up to this share of itself, both ways (0 to 1).
@@ -104,6 +150,7 @@ impl Default for Times {
             command_ms: 20,
             commands_ms: BTreeMap::new(),
             start_ms: 100,
+            reboot_ms: 300,
             lock_wait_ms: 10_000,
             jitter: 0.0,
         }

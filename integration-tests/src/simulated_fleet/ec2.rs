@@ -15,12 +15,14 @@ use super::instance::{Instance, State};
 use super::launch::tags;
 use super::ledger::Event;
 use super::network::{Answer, Network};
+use super::throttle::Buckets;
 use super::{Shared, lock};
 
 /// EC2 and everything that was ever launched.
 pub(super) struct Ec2 {
     pub(super) shared: Arc<Shared>,
     pub(super) network: Network,
+    throttle: Option<Buckets>,
     pub(super) known: Mutex<Known>,
 }
 
@@ -37,6 +39,7 @@ pub(super) struct Known {
 impl Ec2 {
     pub(super) fn new(shared: Arc<Shared>, network: Network) -> Self {
         Self {
+            throttle: shared.config.throttle.map(Buckets::new),
             shared,
             network,
             known: Mutex::default(),
@@ -98,6 +101,14 @@ impl Ec2 {
         if credential != Some(self.shared.config.access_key_id.as_str()) {
             let message = "AWS was not able to validate the provided access credentials";
             return Err(Refusal::new("AuthFailure", message));
+        }
+        if self
+            .throttle
+            .as_ref()
+            .is_some_and(|buckets| !buckets.admit(action))
+        {
+            self.shared.faults.count("throttled");
+            return Err(Refusal::new("RequestLimitExceeded", "Request limit exceeded."));
         }
         let refused = |kind: &FaultKind| match kind {
             FaultKind::Ec2Error { code, action: wanted } if means(wanted, action) => Some(code.clone()),
@@ -221,7 +232,7 @@ impl Ec2 {
             (wanted.is_empty() || wanted.contains(image))
                 && filters
                     .iter()
-                    .all(|(name, values)| name != "image-id" || values.contains(image))
+                    .all(|(name, values)| name != "image-id" || values.contains(*image))
         });
         Ok(items(
             "imagesSet",
@@ -255,18 +266,19 @@ impl Ec2 {
     }
 }
 
-fn filters(form: &Form) -> Vec<(String, Vec<String>)> {
+fn filters(form: &Form) -> Vec<(String, HashSet<String>)> {
     let groups = form.groups("Filter", "Name");
     groups
         .iter()
         .map(|group| {
             let name = form.get(&format!("{group}.Name")).unwrap_or_default();
-            (name.to_owned(), form.list(&format!("{group}.Value")))
+            let values = form.list(&format!("{group}.Value"));
+            (name.to_owned(), values.into_iter().collect())
         })
         .collect()
 }
 
-fn matches(instance: &Instance, filter: &str, values: &[String]) -> bool {
+fn matches(instance: &Instance, filter: &str, values: &HashSet<String>) -> bool {
     let value = match filter {
         "instance-id" => Some(instance.id.as_str()),
         "client-token" => Some(instance.token.as_str()),
@@ -276,5 +288,5 @@ fn matches(instance: &Instance, filter: &str, values: &[String]) -> bool {
             .and_then(|tags| tags.get(tag.strip_prefix("tag:")?))
             .map(String::as_str),
     };
-    value.is_some_and(|value| values.iter().any(|wanted| wanted == value))
+    value.is_some_and(|value| values.contains(value))
 }

@@ -1,5 +1,6 @@
 //! What can be made to go wrong, for whom and how often.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
@@ -85,11 +86,23 @@ pub enum FaultKind {
     NoAddress,
     /// A launched instance goes from `pending` to `terminated`.
     DiesPending,
+    /// EC2 ends a launched instance by itself, so long after it came to run.
+    DiesRunning {
+        /// Milliseconds.
+        ms: u64,
+    },
 
     /// The host accepts a connection and never says anything.
     HostNeverAnswers,
     /// The host resets a connection as soon as it is made.
     ConnectionReset,
+    /// The host cuts its SSH connections and refuses new ones for so long.
+    ConnectionRefused {
+        /// Milliseconds.
+        ms: u64,
+    },
+    /// The host never answers the wish to run a command, after the login.
+    SessionHangs,
     /// The host has another SSH key than the one in its user data.
     WrongHostKey,
     /// The host refuses the fleet's key.
@@ -104,6 +117,20 @@ pub enum FaultKind {
         /// The command's name.
         command: Option<String>,
     },
+    /// The host reboots in the middle of a command, before its effect.
+    CommandReboots {
+        /// The command's name.
+        command: Option<String>,
+    },
+    /// A command takes effect and prints this in place of its output.
+    CommandPrints {
+        /// The command's name.
+        command: Option<String>,
+        /// Its standard output.
+        text: String,
+    },
+    /// The disk is full: a command that writes does nothing and fails, and gatewayd saves nothing.
+    DiskFull,
     /// A command takes effect and the connection closes before its answer.
     CommandLosesReply {
         /// The command's name.
@@ -152,29 +179,62 @@ pub enum FaultKind {
     },
 }
 
+impl FaultKind {
+    /// Its name as configured; with the code of an EC2 error, since those have nothing else in common.
+    fn name(&self) -> String {
+        let value = serde_json::to_value(self).unwrap_or_default();
+        let text = |key: &str| value.get(key).and_then(serde_json::Value::as_str);
+        match (text("kind"), text("code")) {
+            (Some(kind), Some(code)) => format!("{kind} {code}"),
+            (kind, _) => kind.unwrap_or_default().to_owned(),
+        }
+    }
+}
+
 /// The faults in force.
-pub(super) struct Faults(Mutex<(Vec<Fault>, fastrand::Rng)>);
+pub(super) struct Faults {
+    in_force: Mutex<(Vec<Fault>, fastrand::Rng)>,
+    happened: Mutex<BTreeMap<String, u64>>,
+}
 
 impl Faults {
     pub(super) fn new(faults: Vec<Fault>, seed: u64) -> Self {
-        Self(Mutex::new((faults, fastrand::Rng::with_seed(seed))))
+        Self {
+            in_force: Mutex::new((faults, fastrand::Rng::with_seed(seed))),
+            happened: Mutex::default(),
+        }
+    }
+
+    /// Counts something that went wrong.
+    pub(super) fn count(&self, name: impl Into<String>) {
+        *lock(&self.happened).entry(name.into()).or_default() += 1;
+    }
+
+    /// How often each kind has happened.
+    pub(super) fn happened(&self) -> BTreeMap<String, u64> {
+        lock(&self.happened).clone()
+    }
+
+    /// Whether something of this likelihood, 0 to 1, happens now.
+    pub(super) fn chance(&self, probability: f64) -> bool {
+        probability > 0.0 && lock(&self.in_force).1.f64() < probability
     }
 
     pub(super) fn add(&self, fault: Fault) {
-        lock(&self.0).0.push(fault);
+        lock(&self.in_force).0.push(fault);
     }
 
     pub(super) fn clear(&self) {
-        lock(&self.0).0.clear();
+        lock(&self.in_force).0.clear();
     }
 
     pub(super) fn list(&self) -> Vec<Fault> {
-        lock(&self.0).0.clone()
+        lock(&self.in_force).0.clone()
     }
 
     /// The first fault for one of these targets that `pick` knows. It counts as having happened.
     pub(super) fn take<T>(&self, targets: &[&str], pick: impl Fn(&FaultKind) -> Option<T>) -> Option<T> {
-        let mut guard = lock(&self.0);
+        let mut guard = lock(&self.in_force);
         let (faults, random) = &mut *guard;
         for fault in faults.iter_mut() {
             let ours = fault
@@ -188,6 +248,9 @@ impl Faults {
                 continue;
             }
             fault.times = fault.times.map(|times| times - 1);
+            let name = fault.fault.name();
+            drop(guard);
+            self.count(name);
             return Some(picked);
         }
         None

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::certificate::Certificate;
 use super::commands::Outcome;
 use super::faults::FaultKind;
-use super::host::{Host, Settings};
+use super::host::{Host, Machine, Settings};
 use super::ledger::{Event, millis};
 use super::network::{self, Answer, Line};
 use super::{Shared, lock};
@@ -35,6 +35,12 @@ pub(super) struct Process {
 impl Process {
     pub(super) fn pids(&self) -> impl Iterator<Item = u32> + use<> {
         self.pid..self.pid + PROCESSES
+    }
+
+    /// The cold wallet that it holds and the file does not: what is forgotten when it ends now.
+    pub(super) fn unsaved(&self, machine: &Machine) -> Option<String> {
+        let known = lock(&self.memory).cold_wallet.clone()?;
+        (machine.saved.cold_wallet.as_ref() != Some(&known)).then_some(known)
     }
 }
 
@@ -60,7 +66,7 @@ pub(super) fn start(host: &Arc<Host>, shared: &Arc<Shared>) -> Outcome {
     machine.next_pid += PROCESSES + 1;
     let (memory, stop) = (
         Arc::new(Mutex::new(machine.saved.clone())),
-        host.gone.child_token(),
+        host.boot().child_token(),
     );
     let server = Server {
         host: host.clone(),
@@ -88,14 +94,11 @@ pub(super) async fn stop(host: &Host, shared: &Shared) -> Outcome {
         return Outcome::default();
     }
     let process = lock(&host.machine).process.take();
-    if let Some(process) = process {
+    if let Some(mut process) = process {
         process.stop.cancel();
-        let _ = process.server.await;
+        let _ = (&mut process.server).await;
         shared.record(host, Event::Stopped { pid: process.pid });
-        let known = lock(&process.memory).cold_wallet.clone();
-        if let Some(address) =
-            known.filter(|known| lock(&host.machine).saved.cold_wallet.as_ref() != Some(known))
-        {
+        if let Some(address) = process.unsaved(&lock(&host.machine)) {
             shared.record(host, Event::WalletForgotten { address });
         }
     }
@@ -233,6 +236,9 @@ impl Server {
 
     /// The saving call: the whole of the memory goes over the file.
     fn set_domain(&self, domain: Option<String>) -> Answer {
+        if self.happens(&FaultKind::DiskFull) {
+            return html(500, "Error: ENOSPC: no space left on device, write");
+        }
         let mut memory = lock(&self.memory);
         memory.domain = domain.unwrap_or_default();
         let saved = memory.clone();

@@ -1,6 +1,7 @@
 //! One host: what is on its disk, what runs on it, and the ports that it opens.
 
 use std::net::Ipv4Addr;
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -28,12 +29,25 @@ pub(super) struct Host {
     pub(super) address: Option<Ipv4Addr>,
     pub(super) gone: CancellationToken,
     pub(super) machine: Mutex<Machine>,
+    /// Connections that have not logged in.
+    pub(super) strangers: AtomicU32,
+    running: Mutex<Running>,
     /// Commands run one at a time, as under the lock file of a real host.
     pub(super) command_lock: tokio::sync::Mutex<()>,
     /// The highest number of a lease that a command named, as in the lease file of a real host.
     heard: Mutex<i64>,
     host_key: PrivateKey,
     random: Mutex<fastrand::Rng>,
+}
+
+/// What ends with a reboot, and how the SSH port is closed for a while.
+struct Running {
+    /// Everything that runs since the last boot.
+    boot: CancellationToken,
+    /// What is open at the SSH port; none while it is closed.
+    open: Option<CancellationToken>,
+    /// How long the port stays closed when `open` ends.
+    away: Duration,
 }
 
 /// What is on the host.
@@ -94,6 +108,12 @@ impl Host {
             instance,
             gatewayd,
             address,
+            strangers: AtomicU32::new(0),
+            running: Mutex::new(Running {
+                boot: gone.child_token(),
+                open: None,
+                away: Duration::ZERO,
+            }),
             gone,
             machine: Mutex::new(machine),
             command_lock: tokio::sync::Mutex::default(),
@@ -129,22 +149,64 @@ impl Host {
         hex::encode(bytes)
     }
 
+    /// What ends with everything that runs on the host since its last boot.
+    pub(super) fn boot(&self) -> CancellationToken {
+        lock(&self.running).boot.clone()
+    }
+
+    /// Closes the SSH port for so long, and cuts what is open there. False: it is closed already.
+    pub(super) fn close_for(&self, away: Duration) -> bool {
+        let mut running = lock(&self.running);
+        running.away = away;
+        let open = running.open.take();
+        if let Some(open) = &open {
+            open.cancel();
+        }
+        open.is_some()
+    }
+
+    /// Ends whatever runs, and SSH for a while. The disk stays. False: SSH is not up.
+    pub(super) fn reboot(&self, shared: &Shared) -> bool {
+        let times = &shared.config.times;
+        // One lock after the other: the machine's lock is held while processes are made, under this boot.
+        if !self.close_for(self.vary(times.reboot_ms, times)) {
+            return false;
+        }
+        shared.record(self, Event::Rebooted);
+        let mut machine = lock(&self.machine);
+        let mut running = lock(&self.running);
+        running.boot.cancel();
+        running.boot = self.gone.child_token();
+        if let Some(address) = machine
+            .process
+            .take()
+            .and_then(|process| process.unsaved(&machine))
+        {
+            shared.record(self, Event::WalletForgotten { address });
+        }
+        true
+    }
+
     /// Opens the SSH port and answers there until the host is gone.
     pub(super) async fn up(self: Arc<Self>, shared: Arc<Shared>, launched: Instant) {
-        let Some(listener) = self.listen(shared.config.ssh_port).await else {
-            return;
-        };
-        shared.record(
-            &self,
-            Event::HostUp {
-                boot_ms: millis(launched.elapsed()),
-            },
-        );
-        let gone = self.gone.clone();
-        network::serve(listener, &gone, |line| {
-            ssh::connection(line, self.clone(), shared.clone())
-        })
-        .await;
+        let mut first = true;
+        while let Some(listener) = self.listen(shared.config.ssh_port).await {
+            let open = self.gone.child_token();
+            lock(&self.running).open = Some(open.clone());
+            if std::mem::take(&mut first) {
+                let boot_ms = millis(launched.elapsed());
+                shared.record(&self, Event::HostUp { boot_ms });
+            }
+            network::serve(listener, &open, |line| {
+                ssh::connection(line, self.clone(), shared.clone())
+            })
+            .await;
+            if self.gone.is_cancelled() {
+                return;
+            }
+            let away = lock(&self.running).away;
+            tokio::time::sleep(away).await;
+        }
     }
 
     /// Opens a port at the host's address.

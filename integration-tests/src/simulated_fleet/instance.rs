@@ -49,15 +49,22 @@ impl State {
     }
 }
 
+/// When EC2 ends an instance by itself.
+pub(super) enum Death {
+    Pending,
+    /// So long after it came to run.
+    Running(Duration),
+}
+
 /// EC2's code and message for why an instance is in its state.
-pub(super) type Reason = (&'static str, &'static str);
+type Reason = (&'static str, &'static str);
 
 const DIED_PENDING: Reason = (
     "Server.InternalError",
     "Server.InternalError: Internal error on launch",
 );
 /// What EC2 says of a spot instance that it took back.
-pub(super) const TAKEN_BACK: Reason = (
+const TAKEN_BACK: Reason = (
     "Server.SpotInstanceTermination",
     "Server.SpotInstanceTermination: Spot instance termination",
 );
@@ -158,20 +165,29 @@ impl Instance {
         (before, life.state)
     }
 
-    /// The whole life: boot, host, end. `dies` ends it while pending.
-    pub(super) async fn live(self: Arc<Self>, shared: Arc<Shared>, dies: bool) {
+    /// The whole life: boot, host, end.
+    pub(super) async fn live(self: Arc<Self>, shared: Arc<Shared>, death: Option<Death>) {
         let times = &shared.config.times;
         let boot = self.host.vary(times.boot_ms, times);
         let life = async {
-            if dies {
+            if matches!(death, Some(Death::Pending)) {
                 tokio::time::sleep(boot / 2).await;
-                return self.die(&shared, DIED_PENDING);
+                self.die(&shared);
+                return;
             }
             tokio::time::sleep(boot).await;
             if !self.run() {
                 return;
             }
             shared.record(&self.host, Event::Running);
+            if let Some(Death::Running(after)) = death {
+                let (dying, shared) = (self.clone(), shared.clone());
+                let gone = self.gone.clone();
+                tokio::spawn(gone.run_until_cancelled_owned(async move {
+                    tokio::time::sleep(after).await;
+                    dying.die(&shared);
+                }));
+            }
             if self.address.is_some() {
                 tokio::time::sleep(self.host.vary(times.ssh_ms, times)).await;
                 self.host.clone().up(shared.clone(), self.launched).await;
@@ -184,8 +200,9 @@ impl Instance {
             tokio::time::sleep(self.host.vary(times.terminate_ms, times)).await;
             let mut life = lock(&self.life);
             (life.state, life.ended) = (State::Terminated, Some(Instant::now()));
-            drop(life);
+            // Recorded before anybody can see it, so that the ledger never has its successor first.
             shared.record(&self.host, Event::Terminated);
+            drop(life);
         }
     }
 
@@ -197,20 +214,24 @@ impl Instance {
         life.state == State::Running
     }
 
-    /// It ends by itself, for a reason of EC2.
-    pub(super) fn die(&self, shared: &Shared, reason: Reason) {
+    /// EC2 ends it by itself, at once. False: its end has come or been asked for already.
+    pub(super) fn die(&self, shared: &Shared) -> bool {
         let mut life = lock(&self.life);
-        if !matches!(life.state, State::Pending | State::Running) {
-            return;
-        }
+        let reason = match life.state {
+            State::Pending => DIED_PENDING,
+            State::Running => TAKEN_BACK,
+            State::ShuttingDown | State::Terminated => return false,
+        };
         *life = Life {
             state: State::Terminated,
             reason: Some(reason),
             ended: Some(Instant::now()),
         };
+        // Recorded before anybody can see it, so that the ledger never has its successor first.
+        shared.record(&self.host, Event::Died);
         drop(life);
         self.gone.cancel();
-        shared.record(&self.host, Event::Died);
+        true
     }
 
     /// The instance inside its reservation.

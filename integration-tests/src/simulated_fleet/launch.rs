@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::ec2::{Ec2, Known};
 use super::faults::FaultKind;
 use super::form::{Form, Refusal};
 use super::host::{GATEWAYD_TAG, Host};
-use super::instance::{Instance, Launch};
+use super::instance::{Death, Instance, Launch};
 use super::ledger::Event;
 use super::lock;
 
@@ -60,7 +61,11 @@ impl Ec2 {
         } else {
             Some(self.new_address(&mut known, form.get("PrivateIpAddress"))?)
         };
-        let dies = self.shared.faults.happens(&targets, &FaultKind::DiesPending);
+        let dies = self.shared.faults.take(&targets, |kind| match kind {
+            FaultKind::DiesPending => Some(Death::Pending),
+            FaultKind::DiesRunning { ms } => Some(Death::Running(Duration::from_millis(*ms))),
+            _ => None,
+        });
         let gone = self.shared.stop.child_token();
         let user_data = form.get("UserData").unwrap_or_default();
         let host = Arc::new(Host::new(id, gatewayd, address, user_data, release, random, gone));

@@ -38,10 +38,12 @@ pub enum Event {
     LaunchRepeated { token: String },
     /// EC2 says `running`.
     Running,
-    /// It died by itself.
+    /// EC2 ended it by itself, while pending or later.
     Died,
     /// SSH answers, so long after the launch.
     HostUp { boot_ms: u64 },
+    /// The host rebooted: its processes are gone, and SSH is away for a while.
+    Rebooted,
     /// Somebody asked for its end (each time is recorded).
     TerminateAsked,
     /// EC2 says `terminated`.
@@ -64,7 +66,7 @@ pub enum Event {
     WalletSet { address: String },
     /// A running gatewayd wrote its cold wallet to its file.
     WalletSaved { address: String },
-    /// gatewayd stopped with a cold wallet that was never saved.
+    /// gatewayd ended with a cold wallet that was never saved.
     WalletForgotten { address: String },
 }
 

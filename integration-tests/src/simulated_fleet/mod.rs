@@ -21,7 +21,9 @@ mod network;
 mod ssh;
 #[cfg(test)]
 mod tests;
+mod throttle;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,9 +37,10 @@ use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use commands::commit_of;
-pub use config::{Config, DEFAULT_IMAGE, Times};
+pub use config::{Config, DEFAULT_IMAGE, MaxStartups, Times};
 pub use faults::{Fault, FaultKind};
 pub use ledger::{Entry, Event, Ledger, SimulatedTime};
+pub use throttle::{Bucket, Throttle};
 
 use ec2::Ec2;
 use faults::Faults;
@@ -176,12 +179,34 @@ impl SimulatedFleet {
         }
     }
 
-    /// EC2 takes a pending or running machine back: it is terminated at once.
-    pub fn kill(&self, instance: &str) {
-        let found = self.ec2.instances().into_iter().find(|one| one.id == instance);
-        if let Some(found) = found {
-            found.die(&self.shared, instance::TAKEN_BACK);
+    /// How often each kind of fault has happened, those of [`kill`](Self::kill) and
+    /// [`reboot`](Self::reboot) included.
+    #[must_use]
+    pub fn faults_happened(&self) -> BTreeMap<String, u64> {
+        self.shared.faults.happened()
+    }
+
+    /// Reboots a host whose SSH answers. False: there is none of this id.
+    pub fn reboot(&self, id: &str) -> bool {
+        let instance = self.ec2.instances().into_iter().find(|one| one.id == id);
+        instance.is_some_and(|instance| {
+            let rebooted = instance.host.reboot(&self.shared);
+            if rebooted {
+                self.shared.faults.count("reboot");
+            }
+            rebooted
+        })
+    }
+
+    /// EC2 ends an instance by itself, as when its hardware fails. False: there is none of this id, or its end has come or
+    /// been asked for already.
+    pub fn kill(&self, id: &str) -> bool {
+        let instance = self.ec2.instances().into_iter().find(|one| one.id == id);
+        let died = instance.is_some_and(|instance| instance.die(&self.shared));
+        if died {
+            self.shared.faults.count("kill");
         }
+        died
     }
 
     /// The hosts as they truly are, in the order of their launches.

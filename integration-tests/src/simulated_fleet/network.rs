@@ -26,12 +26,24 @@ pub(super) struct Network {
 }
 
 impl Network {
-    /// Takes the network asked for, or a free /24.
+    /// Takes the network asked for, or a free /16 or /24.
     pub(super) async fn claim(wanted: Option<&str>, port: u16) -> io::Result<Self> {
+        if wanted == Some("/16") {
+            // Below the /24s, so that the two never lie in each other.
+            for _ in 0..100 {
+                let first = u32::from(Ipv4Addr::new(127, fastrand::u8(2..64), 0, 0));
+                if let Ok(network) = Self::bind(first, 1 << 16, port).await {
+                    return Ok(network);
+                }
+            }
+            return Err(io::Error::other(
+                "no free /16 in 127.2.0.0 to 127.63.0.0 after 100 tries: name a network",
+            ));
+        }
         if let Some(text) = wanted {
             let (first, size) = parse(text).ok_or_else(|| {
                 io::Error::other(format!(
-                    "{text:?} is not a network inside 127.0.0.0/8, such as 127.80.0.0/16"
+                    "{text:?} is not a network inside 127.0.0.0/8, such as 127.80.0.0/16, and not /16"
                 ))
             })?;
             return Self::bind(first, size, port).await.map_err(|error| {

@@ -1,11 +1,13 @@
 //! The SSH server of a host: one account, one key, and commands by name in place of a shell.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use russh::keys::PublicKey;
 use russh::server::{Auth, ChannelOpenHandle, Config, Handle, Handler, Msg, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelId};
+use tokio::io::AsyncWriteExt as _;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
@@ -19,8 +21,28 @@ use super::network::Line;
 const FLOOD_BYTES: usize = 200 << 20;
 
 /// Serves one connection until it ends.
-pub(super) async fn connection(line: Line, host: Arc<Host>, shared: Arc<Shared>) {
+pub(super) async fn connection(mut line: Line, host: Arc<Host>, shared: Arc<Shared>) {
     let happens = |kind| shared.faults.happens(&host.targets(), &kind);
+    let stranger = Stranger(host.clone());
+    let others = host.strangers.fetch_add(1, Ordering::Relaxed);
+    let drops = shared
+        .config
+        .max_startups
+        .map_or(0.0, |limit| limit.drops(others));
+    if shared.faults.chance(drops) {
+        shared.faults.count("max_startups");
+        let _ = line.write_all(b"Exceeded MaxStartups\r\n").await;
+        return;
+    }
+    let refused = shared.faults.take(&host.targets(), |kind| match kind {
+        FaultKind::ConnectionRefused { ms } => Some(Duration::from_millis(*ms)),
+        _ => None,
+    });
+    if let Some(away) = refused {
+        // This very connection is cut with the others.
+        host.close_for(away);
+        return line.cut.cancelled().await;
+    }
     if happens(FaultKind::ConnectionReset) {
         let _ = line.stream.set_zero_linger();
         return;
@@ -35,6 +57,7 @@ pub(super) async fn connection(line: Line, host: Arc<Host>, shared: Arc<Shared>)
         ..Config::default()
     };
     let handler = Connection {
+        stranger: Some(stranger),
         refuses: happens(FaultKind::RefusesUserKey),
         cut: line.cut.clone(),
         ended: CancellationToken::new(),
@@ -47,7 +70,18 @@ pub(super) async fn connection(line: Line, host: Arc<Host>, shared: Arc<Shared>)
     }
 }
 
+/// A connection that has not logged in.
+struct Stranger(Arc<Host>);
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        self.0.strangers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 struct Connection {
+    /// Until the login.
+    stranger: Option<Stranger>,
     refuses: bool,
     /// Cuts the connection.
     cut: CancellationToken,
@@ -78,7 +112,11 @@ impl Handler for Connection {
     type Error = russh::Error;
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
-        Ok(self.admit(user, key.public_key))
+        let judged = self.admit(user, key.public_key);
+        if judged == Auth::Accept {
+            self.stranger = None;
+        }
+        Ok(judged)
     }
 
     async fn channel_open_session(
@@ -97,6 +135,13 @@ impl Handler for Connection {
         data: &[u8],
         session: &mut Session,
     ) -> Result<(), Self::Error> {
+        if self
+            .shared
+            .faults
+            .happens(&self.host.targets(), &FaultKind::SessionHangs)
+        {
+            return Ok(());
+        }
         session.channel_success(channel)?;
         let command = Command {
             line: String::from_utf8_lossy(data).into_owned(),
@@ -105,9 +150,9 @@ impl Handler for Connection {
             cut: self.cut.clone(),
             ended: self.ended.clone(),
         };
-        let (handle, gone) = (session.handle(), self.host.gone.clone());
+        let (handle, boot) = (session.handle(), self.host.boot());
         // A command outlives its connection, as on a real host, but not its host.
-        tokio::spawn(gone.run_until_cancelled_owned(command.run(handle, channel)));
+        tokio::spawn(boot.run_until_cancelled_owned(command.run(handle, channel)));
         Ok(())
     }
 }
@@ -159,14 +204,25 @@ impl Command {
             flood(handle, channel).await;
         }
         tokio::time::sleep(self.host.vary(times.command(&name), times)).await;
+        if happens(&|kind| matches!(kind, FaultKind::CommandReboots { command } if means(command, &name))) {
+            self.host.reboot(&self.shared);
+            return None;
+        }
         let status = self.shared.faults.take(&self.host.targets(), |kind| match kind {
             FaultKind::CommandExits { command, status } if means(command, &name) => Some(*status),
             _ => None,
         });
-        let outcome = match status {
+        let mut outcome = match status {
             Some(status) => Outcome::failed(status, "simulated failure\n"),
             None => commands::play(&name, &self.line, &self.host, &self.shared).await,
         };
+        let prints = self.shared.faults.take(&self.host.targets(), |kind| match kind {
+            FaultKind::CommandPrints { command, text } if means(command, &name) => Some(text.clone()),
+            _ => None,
+        });
+        if let Some(text) = prints {
+            outcome.stdout = text;
+        }
         let took_ms = millis(started.elapsed());
         let event = Event::Command {
             name: name.clone(),

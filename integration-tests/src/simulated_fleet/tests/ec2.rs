@@ -1,6 +1,6 @@
 //! EC2: tokens, lags, pages, refusals.
 
-use super::client::{ec2, endpoint, fleet, host, run, seen, text, texts};
+use super::client::{ec2, endpoint, fleet, host, run, seen, soon, text, texts};
 use crate::simulated_fleet::{Event, Fault, FaultKind, SimulatedFleet};
 
 async fn describe(fleet: &SimulatedFleet, parameters: &[(&str, &str)]) -> String {
@@ -293,6 +293,31 @@ async fn an_instance_may_die_pending_or_never_have_an_address() {
             .ledger()
             .count(|entry| matches!(entry.event, Event::HostUp { .. })),
         0
+    );
+}
+
+#[tokio::test]
+async fn a_running_instance_may_be_killed() {
+    let fleet = fleet(|_| {}).await;
+    let address = host(&fleet, "7").await;
+    let id = fleet.hosts()[0].instance.clone();
+    assert!(fleet.kill(&id));
+    assert_eq!(fleet.ledger().count(|entry| entry.event == Event::Died), 1);
+    let xml = describe(&fleet, &[("InstanceId.1", &id)]).await;
+    assert_eq!(text(&xml, "name"), "terminated");
+    assert!(xml.contains("Server.SpotInstanceTermination"), "{xml}");
+    soon(async {
+        while tokio::net::TcpStream::connect((address, 2222)).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(!fleet.kill(&id), "it dies once");
+    ec2(&fleet, "TerminateInstances", &[("InstanceId.1", &id)]).await;
+    assert_eq!(
+        fleet.ledger().count(|entry| entry.event == Event::Terminated),
+        0,
+        "what is dead is not terminated again"
     );
 }
 

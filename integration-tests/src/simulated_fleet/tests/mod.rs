@@ -3,3 +3,4 @@
 mod client;
 mod ec2;
 mod hosts;
+mod trouble;

@@ -38,6 +38,7 @@ async fn a_machine_that_died_parks_its_row_and_the_row_is_built_anew_with_its_wa
     assert!(bed.row(acme).await.fault.is_none(), "a dry run changes nothing");
 
     let text = bed.gatewayzen(&["sweep", "--act"]).await.unwrap();
+    println!("{text}");
     assert!(text.contains("acme") && text.contains("parked"), "{text}");
     let row = bed.row(acme).await;
     let fault = row.fault.unwrap();

@@ -126,12 +126,15 @@ async fn the_sweep_kills_only_orphans() {
         done.push(new_row(&bed, &format!("done-{n}")).await);
     }
     let held = new_row(&bed, "held").await;
+    let stopped = new_row(&bed, "stopped").await;
+    let lost = new_row(&bed, "lost").await;
     let mut killer = Killer::start(&bed, stops);
     let (mut orphans, mut innocent) = (BTreeSet::new(), BTreeSet::new());
     let story = async {
-        for id in live.iter().chain(&done).chain([&held]) {
+        for id in live.iter().chain(&done).chain([&held, &stopped]) {
             walk(&bed, *id, LIVE).await;
         }
+        walk(&bed, stopped, (State::Stop, State::Stopped)).await;
         for id in &done {
             walk(&bed, *id, TERMINATED).await;
         }
@@ -153,6 +156,12 @@ async fn the_sweep_kills_only_orphans() {
         orphans.insert(stray(&bed, done[0], &attempt_of(&bed, done[0]).await).await);
         orphans.insert(stray(&bed, live[0], &attempt_of(&bed, live[0]).await).await);
         orphans.insert(stray(&bed, 4711, &attempt_of(&bed, done[1]).await).await);
+        // A launch of which EC2's answer is lost, again and again: its machine is known by its tags alone.
+        let no_answer = FaultKind::Ec2LosesReply {
+            action: Some("RunInstances".into()),
+        };
+        bed.fleet.fault(Fault::new(no_answer).on(lost));
+        bed.write_state(lost, State::Instance).await.unwrap();
         for fault in late {
             bed.fleet.fault(fault);
         }
@@ -165,6 +174,9 @@ async fn the_sweep_kills_only_orphans() {
             (ended(&bed).difference(&before).count() >= orphans.len()).then_some(())
         })
         .await;
+        assert_eq!(bed.row(lost).await.instance_id, None, "the answer is still lost");
+        bed.fleet.clear_faults();
+        live.push(lost);
         for id in &live {
             bed.reached(*id, State::Live).await;
         }
@@ -201,8 +213,10 @@ async fn the_sweep_kills_only_orphans() {
             "{machine}"
         );
     }
-    let own = bed.row(held).await.instance_id.unwrap();
-    assert!(living(&bed).contains(&own), "the machine of the row on hold");
+    for id in [held, stopped] {
+        let own = bed.row(id).await.instance_id.unwrap();
+        assert!(living(&bed).contains(&own), "row {id}: {own}");
+    }
     assert!(innocent.is_subset(&living(&bed)), "{innocent:?}");
     assert!(orphans.is_disjoint(&living(&bed)));
     // The audit: each orphan, marked by one sweep and ended by a later one.

@@ -48,6 +48,7 @@ async fn an_orphan_is_marked_by_one_sweep_and_ended_by_a_later_one() {
 
     // A dry run says what it would do, and leaves nothing but its report.
     let text = bed.gatewayzen(&["sweep"]).await.unwrap();
+    println!("{text}");
     for words in [
         &orphan,
         "would be marked",
