@@ -45,6 +45,7 @@ pub(crate) fn columns(row: &Gatewayd) -> Map<String, Value> {
         "last_error_at": time(row.last_error_at),
         "fault": row.fault,
         "unblock": row.unblock,
+        "lease_number": row.lease_number,
         "lease_owner": row.lease_owner,
         "lease_taken_at": time(row.lease_taken_at),
         "lease_until": time(row.lease_until),
@@ -179,6 +180,10 @@ fn pairs(row: &Gatewayd, surroundings: Option<&Surroundings>) -> Vec<(String, St
         ("waiting for", row.waiting_for.clone()),
         ("last error", row.last_error.clone()),
         ("last error at", time(row.last_error_at)),
+        (
+            "lease number",
+            (row.lease_number > 0).then(|| row.lease_number.to_string()),
+        ),
         ("lease owner", row.lease_owner.clone()),
         ("lease taken", time(row.lease_taken_at)),
         ("lease until", time(row.lease_until)),

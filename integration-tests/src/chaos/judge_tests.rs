@@ -43,6 +43,7 @@ fn row(id: i64, state: State, generation: i64) -> Gatewayd {
         last_error_at: None,
         fault: None,
         unblock: None,
+        lease_number: 0,
         lease_owner: None,
         lease_taken_at: None,
         lease_until: None,

@@ -57,6 +57,7 @@ fn row() -> Gatewayd {
         last_error_at: None,
         fault: None,
         unblock: None,
+        lease_number: 0,
         lease_owner: None,
         lease_taken_at: None,
         lease_until: None,

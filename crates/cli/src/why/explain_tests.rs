@@ -50,6 +50,7 @@ fn row(state: State) -> Gatewayd {
         last_error_at: None,
         fault: None,
         unblock: None,
+        lease_number: 0,
         lease_owner: None,
         lease_taken_at: None,
         lease_until: None,

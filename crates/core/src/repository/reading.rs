@@ -42,6 +42,7 @@ pub struct Gatewayd {
     pub last_error_at: Option<OffsetDateTime>,
     pub fault: Option<String>,
     pub unblock: Option<String>,
+    pub lease_number: i64,
     pub lease_owner: Option<String>,
     pub lease_taken_at: Option<OffsetDateTime>,
     pub lease_until: Option<OffsetDateTime>,
@@ -53,7 +54,7 @@ pub struct Gatewayd {
 const COLUMNS: &str = "id, name, state, release, ami, instance_type, owner_id, traceparent, hold, held_since, generation, \
     since, clock_started_at, public_address, private_address, instance_id, ripple_address, release_in_place, \
     commit_in_place, host_key_fingerprint, tls_fingerprint, attempts, next_try_at, waiting_for, last_error, \
-    last_error_at, fault, unblock, lease_owner, lease_taken_at, lease_until, created_at, clock_timestamp() AS read_at";
+    last_error_at, fault, unblock, lease_number, lease_owner, lease_taken_at, lease_until, created_at, clock_timestamp() AS read_at";
 
 fn gatewayd(row: &PgRow) -> Result<Gatewayd> {
     let id: i64 = row.try_get("id")?;
@@ -86,6 +87,7 @@ fn gatewayd(row: &PgRow) -> Result<Gatewayd> {
         last_error_at: row.try_get("last_error_at")?,
         fault: row.try_get("fault")?,
         unblock: row.try_get("unblock")?,
+        lease_number: row.try_get("lease_number")?,
         lease_owner: row.try_get("lease_owner")?,
         lease_taken_at: row.try_get("lease_taken_at")?,
         lease_until: row.try_get("lease_until")?,
