@@ -29,7 +29,7 @@ down: ## end everything that demo and test started; keeps only what setup instal
 test: services build ## set up and run every test
 	@deploy/dev/test
 
-laws: services ## the laws on release binaries, REPEAT times (docs/laws.md)
+laws: services ## the laws on release binaries, REPEAT=1 times (docs/laws.md)
 	@deploy/dev/laws
 
 mutants: services ## each law fails when its protection is taken out (half an hour)

@@ -140,7 +140,8 @@ fn failed(error: HttpsError) -> StepError {
         ),
         _ => StepError::transient(
             sentence,
-            "See that gatewayd's web server runs on its host and that its port is open to the wallet-worker.",
+            "See that gatewayd's web server runs on its host (a reboot ends it: start it there again) and that its port is open to \
+             the wallet-worker.",
         ),
     }
 }
