@@ -26,8 +26,9 @@ demo: setup build ## a fleet of FLEET gatewayds on this machine, on real program
 down: ## end everything that demo and test started; keeps only what setup installed
 	@deploy/dev/down
 
-test: services build ## set up and run every test
+test: services build ## set up and run every test, the laws on release binaries among them
 	@deploy/dev/test
+	@deploy/dev/laws
 
 laws: services ## the laws on release binaries, REPEAT=1 times (docs/laws.md)
 	@deploy/dev/laws

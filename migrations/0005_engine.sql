@@ -292,7 +292,12 @@ BEGIN
   -- Once without the lock: while the fleet launches all that it may, those who ask in vain do not queue up here.
   IF launches_under_way() < p_at_once THEN
     -- Guards against two that count at once and both take the last place. Held to the end of this short transaction.
-    PERFORM pg_advisory_xact_lock(hashtext('gatewayzen: launches under way'));
+    BEGIN
+      PERFORM pg_advisory_xact_lock(hashtext('gatewayzen: launches under way'));
+    EXCEPTION WHEN lock_not_available THEN
+      -- Many ask at once: the row's turn comes, and it is no failure of the row.
+      RETURN 'full';
+    END;
     IF launches_under_way() < p_at_once THEN
       INSERT INTO launch_attempts (id, gatewayd_id, client_token, request, sealed_user_data, host_key, send_until)
         VALUES (p_attempt, p_id, p_client_token, p_request, p_sealed_user_data, p_host_key, clock_timestamp() + p_send_for);

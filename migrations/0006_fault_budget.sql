@@ -79,7 +79,7 @@ $$;
 -- Ends the halt: the rows that waited are due, and the time of the halt does not count in their deadlines. False: the fleet
 -- was not halted. Fails after a while where somebody's open transaction has one of these rows; then nothing has changed.
 CREATE FUNCTION resume_fleet(p_why text) RETURNS boolean
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp SET lock_timeout = '30s' AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
   halt fleet_halts;
   t timestamptz := clock_timestamp();

@@ -2,14 +2,22 @@
 -- instance-worker, which alone has rights on EC2. It ends only what no row can ever claim again, and only in the
 -- database in which the fleet is at home.
 
--- Where the fleet's database is at home. A restore, a copy or a failover changes at least one of the three, but for a
--- disk that was put back to an older state: that one is told by machines of which it has never heard.
-CREATE FUNCTION fleet_home() RETURNS text LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-  SELECT format('cluster %s, timeline %s, database %s',
-    (SELECT system_identifier FROM pg_control_system()),
+-- Where the fleet's database is at home. A restore into another database, a copy or a failover changes at least one of the
+-- three. A disk that was put back, or a dump that was restored over this very database, does not: those are told by machines
+-- of which the database has never heard.
+CREATE FUNCTION fleet_home() RETURNS text LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  timeline text := 'unknown';
+BEGIN
+  BEGIN
     -- Not pg_control_checkpoint(), which lags behind a failover by one checkpoint.
-    ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int,
-    (SELECT oid FROM pg_database WHERE datname = current_database()))
+    timeline := ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int;
+  EXCEPTION WHEN feature_not_supported OR object_not_in_prerequisite_state THEN
+    -- Where the storage is not Postgres's own (Aurora), there is no log of its own to ask.
+  END;
+  RETURN format('cluster %s, timeline %s, database %s', (SELECT system_identifier FROM pg_control_system()), timeline,
+    (SELECT oid FROM pg_database WHERE datname = current_database()));
+END
 $$;
 ALTER TABLE fleet ADD COLUMN home text;
 UPDATE fleet SET home = fleet_home();
@@ -138,18 +146,21 @@ END
 $$;
 
 -- The fleet is at home here from now on. Machines launched until now of which this database knows nothing are orphans
--- henceforth; every mark of before is void.
+-- henceforth; every mark of before is void. Fails after a while where somebody's open transaction has a row; then nothing has
+-- changed.
 CREATE FUNCTION declare_restored(p_why text) RETURNS TABLE (from_home text, to_home text)
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
   before text := (SELECT f.home FROM fleet f FOR UPDATE);
 BEGIN
   INSERT INTO restores (by, why, from_home, to_home) VALUES (session_user, p_why, before, fleet_home());
   UPDATE fleet SET home = fleet_home();
-  DELETE FROM orphans WHERE ended_at IS NULL;
+  DELETE FROM orphans;
   DELETE FROM missed_machines;
-  -- Hosts have heard leases of which this database knows nothing, and refuse every lower number.
-  UPDATE gatewayds SET lease_number = lease_number + 1000000000;
+  -- Hosts have heard leases of which this database knows nothing, and refuse every lower number. By id, so that this and
+  -- another statement over many rows rather wait for each other than deadlock.
+  WITH every_row AS (SELECT g.id FROM gatewayds g ORDER BY g.id FOR UPDATE)
+  UPDATE gatewayds g SET lease_number = g.lease_number + 1000000000 FROM every_row e WHERE g.id = e.id;
   RETURN QUERY SELECT before, fleet_home();
 END
 $$;
@@ -182,7 +193,7 @@ BEGIN
      OR NOT pg_try_advisory_xact_lock(hashtext('gatewayzen sweeps')) THEN
     RETURN;
   END IF;
-  UPDATE sweeps SET ended_at = t, error = 'no instance-worker took it within 5 minutes'
+  UPDATE sweeps SET ended_at = t, error = 'no instance-worker took it within 5 minutes: none runs, or another sweep took that long'
     WHERE ended_at IS NULL AND begun = 0 AND asked_at < t - interval '5 minutes';
   -- Guards against the sweep that kills its worker: it must not take one after the other.
   UPDATE sweeps SET ended_at = t, lease_token = NULL, lease_until = NULL,
@@ -251,6 +262,7 @@ DECLARE
   -- EC2 tells launches in whole seconds.
   declared timestamptz := (SELECT date_trunc('second', max(r.at)) FROM restores r);
   ended_why text;
+  owners bigint[];
   known boolean;
   claimed boolean;
   held boolean;
@@ -259,8 +271,8 @@ DECLARE
 BEGIN
   SELECT count(*) > 0,
          coalesce(bool_or(l.ended_at IS NULL AND (l.instance_id IS NULL OR l.instance_id = instance)), false),
-         max(l.ended_why), coalesce(tagged, max(l.gatewayd_id))
-    INTO known, claimed, ended_why, tagged
+         max(l.ended_why), coalesce(tagged, max(l.gatewayd_id)), array_agg(DISTINCT l.gatewayd_id)
+    INTO known, claimed, ended_why, tagged, owners
     FROM launch_attempts l
     WHERE l.instance_id = instance OR l.id = attempt OR l.client_token = p_machine ->> 'client_token';
   SELECT claimed OR coalesce(bool_or(r.instance_id = instance AND r.state <> 'terminated'), false),
@@ -268,9 +280,7 @@ BEGIN
          coalesce(bool_or(r.state IN ('instance', 'terminate') AND r.lease_until > clock_timestamp()), false)
     INTO claimed, held, busy
     FROM gatewayds r
-    WHERE r.instance_id = instance OR r.id = tagged
-       OR r.id IN (SELECT l.gatewayd_id FROM launch_attempts l
-                   WHERE l.instance_id = instance OR l.id = attempt OR l.client_token = p_machine ->> 'client_token');
+    WHERE r.instance_id = instance OR r.id = ANY (array_append(owners, tagged));
   SELECT * INTO g FROM gatewayds r WHERE r.id = tagged;
   IF claimed THEN
     RETURN QUERY SELECT 'claimed', NULL::text, g.id, g.name;
@@ -399,9 +409,10 @@ END
 $$;
 
 -- Parks a row whose machine is gone. p_window: null where EC2 shows it as ended; else it must have been missed by an earlier
--- sweep, at least so long ago. False: the row is not as it was, or may not be touched.
+-- sweep, at least so long ago. Returns the generation that parking made; null: the row is not as it
+-- was, or may not be touched.
 CREATE FUNCTION park_gone(p_sweep bigint, p_token uuid, p_id bigint, p_generation bigint, p_instance text, p_fault text,
-                          p_unblock text, p_window interval) RETURNS boolean
+                          p_unblock text, p_window interval) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp SET lock_timeout = '1s' AS $$
 DECLARE
   s sweeps := lock_sweep(p_sweep, p_token);
@@ -410,18 +421,18 @@ BEGIN
   SELECT * INTO g FROM gatewayds WHERE id = p_id FOR UPDATE;
   IF g.id IS NULL OR NOT s.act OR may_act('{}') IS NOT NULL OR g.generation <> p_generation
      OR g.instance_id IS DISTINCT FROM p_instance OR NOT may_be_parked(g) THEN
-    RETURN false;
+    RETURN NULL;
   END IF;
   IF p_window IS NOT NULL AND NOT EXISTS (
     SELECT FROM missed_machines m WHERE m.instance_id = p_instance AND m.marked_by <> p_sweep
       AND m.first_missed_at + p_window <= clock_timestamp()) THEN
-    RETURN false;
+    RETURN NULL;
   END IF;
   UPDATE gatewayds SET fault = p_fault, unblock = p_unblock, generation = g.generation + 1, due_at = NULL, next_try_at = NULL,
     waiting_for = NULL, changed_by = s.lease_owner, changed_why = NULL,
     lease_token = NULL, lease_owner = NULL, lease_taken_at = NULL, lease_until = NULL
     WHERE id = p_id;
-  RETURN true;
+  RETURN g.generation + 1;
 END
 $$;
 

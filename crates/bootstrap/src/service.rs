@@ -99,6 +99,14 @@ impl Service {
             .map_err(|error| ConfigError::of("postgres.url", error.to_string()))
     }
 
+    /// A connection to the queues for what runs beside the service's own work. Nothing waits for it.
+    ///
+    /// # Errors
+    /// [`resque::Error::Config`] for a URL that cannot be read.
+    pub fn queue_beside(&self) -> Result<Queue, Error> {
+        Ok(Queue::connect_lazy(&self.settings.resque())?)
+    }
+
     /// Waits until Redis answers. While it does not, now or at any later time, `/readyz` says why.
     ///
     /// # Errors

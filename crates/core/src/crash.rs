@@ -1,6 +1,6 @@
 //! Crash points: the places at which a test kills a process.
 //!
-//! Every effect, outside or in Postgres, is wrapped by [`around`], which names the moments before and after it. The
+//! Every effect of a step, a dispatcher's round or a sweep, outside or in Postgres, is wrapped by [`around`], which names the moments before and after it. The
 //! setting `testing.stop_at` makes the process that comes to such a moment stop itself there (SIGSTOP), so that a test can
 //! kill it exactly there, or wake it up long after its lease is over. Without the setting a point does nothing. The
 //! points are in release builds, since what is proved must be what is shipped.

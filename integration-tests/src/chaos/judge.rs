@@ -258,9 +258,7 @@ fn wrong_step(before: &HistoryEntry, entry: &HistoryEntry) -> Option<String> {
     let next = before.generation + 1;
     let moved = entry.event == "moved";
     let right = match entry.event.as_str() {
-        "moved" | "faulted" => entry.generation == next,
-        // A failed job that is queued again un-parks a row in the generation that parking made.
-        "retried" => entry.generation == next || entry.generation == before.generation,
+        "moved" | "faulted" | "retried" => entry.generation == next,
         "held" | "resumed" => entry.generation == before.generation,
         _ => false,
     };

@@ -50,6 +50,8 @@ pub enum Event {
     Terminated,
     /// A remote command ended; `took_ms` leaves out the wait for the host's lock.
     Command { name: String, took_ms: u64, exit: u32 },
+    /// A remote command was refused: the host has heard a later lease.
+    CommandRefused { name: String },
     /// gatewayd's API key was made.
     KeyMade,
     /// The host's TLS certificate was made; the SHA-256 of its DER.

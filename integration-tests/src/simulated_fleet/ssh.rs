@@ -192,6 +192,8 @@ impl Command {
         };
         let lease = commands::variable(&self.line, "GATEWAYZEN_LEASE").and_then(|text| text.parse().ok());
         if let Some(refused) = lease.and_then(|lease| self.host.refuses(lease)) {
+            let name = name.clone();
+            self.shared.record(&self.host, Event::CommandRefused { name });
             return Some(Outcome::failed(76, refused));
         }
         let started = Instant::now();

@@ -1,14 +1,15 @@
 //! A worker that was given up for dead and wakes up changes nothing: neither in the database nor in the world.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use gatewayzen_core::{State, Step};
 use integration_tests::harness::{Bed, PATIENCE, ServiceProcess, eventually};
-use integration_tests::simulated_fleet::{Config, Entry};
+use integration_tests::simulated_fleet::{Config, Entry, Event};
 
 use crate::witness::nothing_is_broken;
-use crate::workers::{bed, new_row, start_with_stops, walk};
+use crate::workers::{bed, new_row, start_with_stops, walk, write};
 
 /// How a row gets to each working state: the writes that bring it there, and the last one.
 fn way_to(state: State) -> (Vec<(State, State)>, (State, State)) {
@@ -20,6 +21,9 @@ fn way_to(state: State) -> (Vec<(State, State)>, (State, State)) {
         _ => (vec![], live),
     }
 }
+
+/// How long something that a sleeper has sent may be on its way.
+const LANDS_WITHIN: Duration = Duration::from_secs(1);
 
 /// In which world the sleeper wakes up.
 #[derive(Clone, Copy, PartialEq)]
@@ -132,6 +136,20 @@ async fn sleeper(state: State, point: &str, later: Later) {
             bed.logs()
         );
     }
+    // What it had sent already gets time to land: a command on its host must be refused there.
+    let refused = bed
+        .fleet
+        .ledger()
+        .wait_for(|e| matches!(e.event, Event::CommandRefused { .. }));
+    let landed = tokio::time::timeout(LANDS_WITHIN, refused).await;
+    println!(
+        "{stop}: {}",
+        if landed.is_ok() {
+            "a command was refused"
+        } else {
+            "nothing was sent to its host"
+        }
+    );
     assert_eq!(
         world(&bed, id).await,
         before,
@@ -143,17 +161,6 @@ async fn sleeper(state: State, point: &str, later: Later) {
     }
     nothing_is_broken(&bed).await;
     drop(running);
-}
-
-async fn write(bed: &Bed, id: i64, to: State) {
-    let release = (to == State::Update).then_some("v3.34.2");
-    sqlx::query("UPDATE gatewayds SET state = $2, release = $3 WHERE id = $1")
-        .bind(id)
-        .bind(to.name())
-        .bind(release)
-        .execute(&bed.database.app)
-        .await
-        .unwrap();
 }
 
 /// Everything that a stale worker could have changed.
@@ -190,10 +197,12 @@ async fn world(bed: &Bed, id: i64) -> (String, Vec<String>, Vec<String>) {
 
 /// A question that is asked late changes nothing, and a launch that is repeated makes no machine.
 fn changes(entry: &Entry) -> bool {
-    use integration_tests::simulated_fleet::Event;
     !matches!(
         entry.event,
-        Event::Command { .. } | Event::LaunchRepeated { .. } | Event::TerminateAsked
+        Event::Command { .. }
+            | Event::CommandRefused { .. }
+            | Event::LaunchRepeated { .. }
+            | Event::TerminateAsked
     )
 }
 

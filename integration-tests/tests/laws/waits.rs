@@ -78,7 +78,7 @@ fn hangs() -> Vec<Hang> {
         hang(State::Key, locked("tls"), "another command of GatewayZen"),
         hang(State::Key, lost("release"), "release"),
         hang(State::Key, NoKey, "no API key"),
-        hang(State::Start, hanging("start"), "start"),
+        hang(State::Start, hanging("start"), "`start` on host"),
         hang(State::Start, NeverListens, "after `start`"),
         hang(
             State::Start,
@@ -88,7 +88,7 @@ fn hangs() -> Vec<Hang> {
         hang(State::Wallet, ApiSlow { ms: late }, "did not answer"),
         hang(State::Wallet, ApiCloses, "closed the connection"),
         hang(State::Wallet, ApiHtml500, "500"),
-        hang(State::Stop, hanging("stop"), "stop"),
+        hang(State::Stop, hanging("stop"), "`stop` on host"),
         hang(State::Stop, StopLeavesProcess, "is not down"),
         hang(State::Stop, HostNeverAnswers, "no login was done within"),
         hang(

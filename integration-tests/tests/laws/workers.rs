@@ -40,6 +40,12 @@ pub(crate) const CIRCLE: [(State, State); 6] = [
 
 /// Walks a row to the state in which this write ends, as the role of an external application.
 pub(crate) async fn walk(bed: &Bed, id: i64, (to, ends_in): (State, State)) {
+    write(bed, id, to).await;
+    bed.reached(id, ends_in).await;
+}
+
+/// One external write.
+pub(crate) async fn write(bed: &Bed, id: i64, to: State) {
     let release = (to == State::Update).then_some("v3.34.2");
     sqlx::query("UPDATE gatewayds SET state = $2, release = $3 WHERE id = $1")
         .bind(id)
@@ -48,12 +54,13 @@ pub(crate) async fn walk(bed: &Bed, id: i64, (to, ends_in): (State, State)) {
         .execute(&bed.database.app)
         .await
         .unwrap();
-    bed.reached(id, ends_in).await;
 }
 
+/// From `new`, or from `live` once more.
 pub(crate) async fn walk_round(bed: &Bed, id: i64) {
-    for leg in CIRCLE {
-        walk(bed, id, leg).await;
+    let begun = usize::from(bed.row(id).await.state == State::Live);
+    for leg in &CIRCLE[begun..] {
+        walk(bed, id, *leg).await;
     }
 }
 
@@ -96,6 +103,12 @@ impl<'a> Killer<'a> {
         let service = start_with_stops(self.bed, name, self.stops.keys());
         self.read.entry(name).or_insert(0);
         self.running.insert(name, service);
+    }
+
+    /// Whether somebody must still die in the steps of this row.
+    pub(crate) fn waits_for(&self, id: i64) -> bool {
+        let prefix = format!("{id}:");
+        self.stops.keys().any(|point| point.starts_with(&prefix))
     }
 
     /// Points at which nobody has died as often as was asked for.

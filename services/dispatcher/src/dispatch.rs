@@ -55,7 +55,8 @@ impl Dispatcher {
     /// does: so that the retry of any Resque tool reaches them too.
     async fn park_overdue(&self) -> Result<(), RoundError> {
         let deadlines = self.settings.deadlines.all();
-        let parked = self.repository.park_overdue(&deadlines, &self.owner).await?;
+        let overdue = self.repository.park_overdue(&deadlines, &self.owner);
+        let parked = crash::around("park_overdue", overdue).await?;
         let mut failed = Vec::new();
         for row in parked {
             let (id, state, fault) = (row.id, row.state, row.fault);
@@ -64,7 +65,8 @@ impl Dispatcher {
             failed.extend(job(state, id, row.generation, None).map(|job| (job, failure)));
         }
         // Without Redis only this way of three to retry is lost.
-        match tokio::time::timeout(PUSH_LIMIT, self.queue.push_failed(&failed, &self.owner)).await {
+        let pushed = tokio::time::timeout(PUSH_LIMIT, self.queue.push_failed(&failed, &self.owner));
+        match crash::around("push_failed", pushed).await {
             Ok(pushed) => Ok(pushed?),
             Err(_) => Err(RoundError::RedisSlow),
         }

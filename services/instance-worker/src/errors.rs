@@ -57,6 +57,8 @@ impl Failure {
             let meaning = match meaning(code) {
                 // A refusal that is not in the table, told as EC2's own failure: it may have carried the call out.
                 Meaning::Refused if service.raw().status().is_server_error() => Meaning::Unanswered,
+                // Only a launch asks for resources that may be forbidden to one row; any other call is the same for all.
+                Meaning::NotAllowed if call != "RunInstances" => Meaning::Credentials,
                 known => known,
             };
             return Failure {

@@ -48,6 +48,7 @@ pub(crate) type Step = Result<Next, Halt>;
 pub(crate) struct Host<'a> {
     pub(crate) steps: &'a SshSteps,
     pub(crate) session: Session,
+    gatewayd: i64,
     /// The number of the worker's lease, which the host compares.
     lease: i64,
     release: Option<&'a str>,
@@ -102,6 +103,7 @@ impl<'a> Host<'a> {
                     return Ok(Host {
                         steps,
                         session,
+                        gatewayd: row.id,
                         lease: context.lease.number,
                         release: row.release.as_deref(),
                     });
@@ -126,7 +128,7 @@ impl<'a> Host<'a> {
     /// Runs a command for at most `time`, and returns however it ended.
     pub(crate) async fn run(&self, command: Command, time: Duration) -> Result<Output, Halt> {
         let settings = &self.steps.gatewayd;
-        let line = remote::line(settings, command, self.lease, self.release, time);
+        let line = remote::line(settings, command, self.gatewayd, self.lease, self.release, time);
         let (name, address) = (command.name(), self.session.address());
         let begun = Instant::now();
         let ran = crash::around(name, self.session.run(&line)).await;
@@ -161,7 +163,8 @@ impl<'a> Host<'a> {
                      database's latest",
                     self.lease
                 ),
-                "The database is older than the host: if it was restored from a backup, say so with `gatewayzen restored`.",
+                "The database is older than the host: if it was restored from a backup, say so with `gatewayzen restored --why …`, and \
+                 then retry.",
             )
             .into());
         }

@@ -116,12 +116,13 @@ pub struct Line {
     pub gives_up_after: Duration,
 }
 
-/// The line that runs a command for at most `time`. `lease` is the number of the worker's lease; `release` is what the row
-/// asks for, where it does.
+/// The line that runs a command for at most `time`. `lease` is the number of the worker's lease of the row `gatewayd`;
+/// `release` is what the row asks for, where it does.
 #[must_use]
 pub fn line(
     settings: &Gatewayd,
     command: Command,
+    gatewayd: i64,
     lease: i64,
     release: Option<&str>,
     time: Duration,
@@ -130,7 +131,7 @@ pub fn line(
     let seconds = time.as_secs_f64().ceil().max(1.0) as u64;
     let state = path(&settings.state_directory);
     let script = format!(
-        "heard={state}/lease; last=$(cat \"$heard\" 2>/dev/null)\n\
+        "heard={state}/lease-{gatewayd}; last=$(cat \"$heard\" 2>/dev/null)\n\
          if [ \"${{last:-0}}\" -gt {lease} ]; then\n\
          echo \"lease {lease} is of the past: this host has heard lease $last\" >&2; exit {OVERTAKEN}; fi\n\
          [ \"$last\" = {lease} ] || {{ echo {lease} >\"$heard.new\" && mv \"$heard.new\" \"$heard\"; }} || exit\n\
@@ -229,6 +230,7 @@ mod tests {
         let line = line(
             &settings,
             Command::Checkout,
+            42,
             1,
             Some(release),
             Duration::from_secs(5),
@@ -249,7 +251,7 @@ mod tests {
         settings.directory = "gate wayd".into();
         settings.commands.release = r#"pwd; cat; echo "$GATEWAYZEN_COMMAND $GATEWAYZEN_TLS_KEY""#.into();
         let home = home.display();
-        let line = line(&settings, Command::Release, 1, None, Duration::from_millis(1));
+        let line = line(&settings, Command::Release, 42, 1, None, Duration::from_millis(1));
         assert_eq!(line.runs_for, Duration::from_secs(1));
         let expected = format!("{home}/gate wayd\nrelease {home}/.gatewayzen/tls/key.pem\n");
         assert_eq!(sh(&format!("cd {home} && {}", line.text)), (expected, 0));
@@ -263,7 +265,7 @@ mod tests {
         let mut settings = settings();
         settings.commands.stop = "echo stopped".into();
         let stop = |lease| {
-            let line = line(&settings, Command::Stop, lease, None, Duration::from_secs(5));
+            let line = line(&settings, Command::Stop, 42, lease, None, Duration::from_secs(5));
             sh(&format!("cd {home} && {{ {}; }} 2>&1", line.text))
         };
         assert_eq!(stop(9), ("stopped\n".into(), 0));
@@ -277,7 +279,7 @@ mod tests {
     #[test]
     fn we_wait_longer_than_the_host() {
         let settings = settings();
-        let line = line(&settings, Command::Start, 1, None, Duration::from_secs(60));
+        let line = line(&settings, Command::Start, 42, 1, None, Duration::from_secs(60));
         assert!(line.gives_up_after > settings.lock_timeout + line.runs_for + KILL_AFTER);
         assert!(
             line.text.contains("GATEWAYZEN_COMMAND=start ") && line.text.contains("timeout -k 2 60 sh -c")

@@ -45,7 +45,7 @@ impl Home {
 
     fn run(&self, command: Command, release: Option<&str>) -> Ran {
         let settings = settings::load(None).unwrap().gatewayd;
-        let line = remote::line(&settings, command, 1, release, Duration::from_secs(60));
+        let line = remote::line(&settings, command, 42, 1, release, Duration::from_secs(60));
         let output = self.shell(&line.text).output().unwrap();
         Ran {
             stdout: output.stdout,

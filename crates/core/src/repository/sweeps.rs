@@ -234,7 +234,7 @@ impl Repository {
     }
 
     /// Parks a row whose machine is gone. `missed_for`: for a machine that is not shown at all, how long ago an earlier
-    /// sweep must have missed it. False: the row is not as it was, or may not be touched.
+    /// sweep must have missed it. The generation that parking made; `None`: the row is not as it was, or may not be touched.
     pub async fn park_gone(
         &self,
         lease: &SweepLease,
@@ -242,7 +242,7 @@ impl Repository {
         fault: &str,
         unblock: &str,
         missed_for: Option<Duration>,
-    ) -> Result<bool> {
+    ) -> Result<Option<i64>> {
         Ok(crash::around(
             "park_gone",
             sqlx::query_scalar("SELECT park_gone($1, $2, $3, $4, $5, $6, $7, $8)")

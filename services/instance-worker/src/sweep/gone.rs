@@ -5,10 +5,14 @@ use std::time::Duration;
 
 use gatewayzen_core::repository::{Bereft, Missed, SweepLease};
 use gatewayzen_core::sweep::{Fate, GoneRow, Report};
+use gatewayzen_core::{JobArgs, State};
 
 use super::{Sweeper, refuse, text};
 use crate::describe::{By, Seen};
 use crate::steps::stamp;
+
+/// Redis may be gone: how long an entry in `failed` may take.
+const PUSH_LIMIT: Duration = Duration::from_secs(2);
 
 const UNBLOCK: &str = "To build it anew with the same wallet, write the state `terminate` and, once it is terminated, \
                        `instance`.";
@@ -148,19 +152,46 @@ impl Sweeper {
             .park_gone(lease, row, &fault, UNBLOCK, missed_for)
             .await
         {
-            Ok(true) => {
+            Ok(Some(generation)) => {
                 tracing::error!(
                     id = row.id,
                     state = row.state,
                     fault,
                     "row parked: its machine is gone"
                 );
+                self.push_failed(row, generation, fault).await;
                 Ok(Fate::Parked)
             }
-            Ok(false) => Ok(Fate::Spared),
+            Ok(None) => Ok(Fate::Spared),
             // Somebody's open transaction has the row: the next sweep comes back to it.
             Err(error) if error.is_outage() => Ok(Fate::Failed),
             Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+impl Sweeper {
+    /// The entry in `failed`, as for every row that is parked: so that any Resque tool can retry it.
+    async fn push_failed(&self, row: &Bereft, generation: i64, fault: String) {
+        // An idle state has no job.
+        let Some(step) = row.state.parse::<State>().ok().and_then(State::step) else {
+            return;
+        };
+        let args = JobArgs {
+            id: row.id,
+            generation: Some(generation),
+            traceparent: None,
+        };
+        let job = resque::Push {
+            queue: step.queue().to_owned(),
+            payload: args.payload(step),
+        };
+        let failed = [(job, resque::Failure::new("MachineGone", fault))];
+        // Without Redis only this way of three to retry is lost.
+        match tokio::time::timeout(PUSH_LIMIT, self.queue.push_failed(&failed, &self.owner)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(id = row.id, %error, "no failed job for a parked row"),
+            Err(_) => tracing::warn!(id = row.id, "no failed job for a parked row: Redis is slow"),
         }
     }
 }

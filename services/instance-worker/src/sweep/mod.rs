@@ -6,10 +6,11 @@ mod orphans;
 use std::time::Duration;
 
 use aws_sdk_ec2::Client;
-use gatewayzen_bootstrap::{ConfigError, Service, settings};
+use gatewayzen_bootstrap::{Error, Service, settings};
 use gatewayzen_core::repository::SweepLease;
 use gatewayzen_core::sweep::{Fate, Machine, Report};
 use gatewayzen_core::{Repository, crash};
+use tokio::time::Instant;
 
 use crate::describe::{By, Describer, Seen};
 use crate::steps::InstanceSteps;
@@ -21,8 +22,10 @@ const PERIOD: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Sweeper {
     client: Client,
+    /// Its own: a look at a whole fleet must not hold up the steps' looks at single machines.
     describer: Describer,
     repository: Repository,
+    queue: resque::Queue,
     settings: settings::Sweep,
     /// How long EC2 may not show a machine that there is.
     consistency_window: Duration,
@@ -31,14 +34,15 @@ pub struct Sweeper {
 }
 
 impl Sweeper {
-    /// A sweeper beside the steps of this worker, with which it shares the calls to EC2.
+    /// A sweeper beside the steps of this worker.
     ///
     /// # Errors
-    /// The Postgres URL cannot be read.
-    pub fn new(service: &Service, steps: &InstanceSteps) -> Result<Sweeper, ConfigError> {
+    /// The URL of Postgres or Redis cannot be read.
+    pub fn new(service: &Service, steps: &InstanceSteps) -> Result<Sweeper, Error> {
         Ok(Sweeper {
             client: steps.client.clone(),
-            describer: steps.describer.clone(),
+            describer: Describer::new(steps.client.clone(), steps.settings.poll),
+            queue: service.queue_beside()?,
             repository: service.repository_beside()?,
             settings: service.settings.sweep.clone(),
             consistency_window: service.settings.ec2.consistency_window,
@@ -52,8 +56,9 @@ impl Sweeper {
     pub async fn run(self) {
         let mut down = false;
         loop {
+            let asked = Instant::now();
             match self.repository.claim_sweep(&self.owner, self.lease).await {
-                Ok(Some(lease)) => crash::within("sweep", self.take(&lease)).await,
+                Ok(Some(lease)) => crash::within("sweep", self.take(&lease, asked)).await,
                 Ok(None) => down = false,
                 Err(error) => {
                     // One line for an outage, not one for a try.
@@ -67,11 +72,11 @@ impl Sweeper {
         }
     }
 
-    async fn take(&self, lease: &SweepLease) {
+    async fn take(&self, lease: &SweepLease, taken: Instant) {
         let swept = tokio::select! {
-            // Guards against the process that was frozen: when it wakes up, the lease is looked at before it goes on.
+            // Guards against the process that was frozen: when it wakes up, the lease's end is looked at before it goes on.
             biased;
-            error = self.keep(lease) => return tracing::warn!(sweep = lease.id, error, "sweep given up"),
+            error = self.keep(lease, taken) => return tracing::warn!(sweep = lease.id, error, "sweep given up"),
             swept = self.sweep(lease) => swept,
         };
         match &swept {
@@ -85,11 +90,20 @@ impl Sweeper {
     }
 
     /// Renews the lease until it cannot be kept, and says why.
-    async fn keep(&self, lease: &SweepLease) -> String {
+    async fn keep(&self, lease: &SweepLease, taken: Instant) -> String {
+        let margin = self.lease / 6;
+        let mut expires = taken + self.lease;
         loop {
             tokio::time::sleep(self.lease / 3).await;
-            if let Err(error) = self.repository.renew_sweep(lease, self.lease).await {
-                return error.to_string();
+            let asked = Instant::now();
+            let renewal = self.repository.renew_sweep(lease, self.lease);
+            match tokio::time::timeout_at(expires - margin, renewal).await {
+                Ok(Ok(())) => expires = asked + self.lease,
+                // A long comparison has the sweep's row, or Postgres is away for a moment.
+                Ok(Err(error)) if error.is_outage() && Instant::now() + self.lease / 3 < expires - margin => {
+                }
+                Ok(Err(error)) => return error.to_string(),
+                Err(_) => return "its lease could not be renewed in time".to_owned(),
             }
         }
     }

@@ -119,6 +119,7 @@ impl Sshd {
         remote::line(
             &settings,
             remote::Command::Release,
+            42,
             1,
             None,
             Duration::from_secs(seconds),
