@@ -131,6 +131,13 @@ pub enum FaultKind {
     },
     /// The disk is full: a command that writes does nothing and fails, and gatewayd saves nothing.
     DiskFull,
+    /// A command is held up on its way: it comes to the host so much later, whatever has become of who sent it.
+    CommandHeldUp {
+        /// The command's name.
+        command: Option<String>,
+        /// Milliseconds.
+        ms: u64,
+    },
     /// A command takes effect and the connection closes before its answer.
     CommandLosesReply {
         /// The command's name.

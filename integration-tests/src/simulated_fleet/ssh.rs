@@ -186,6 +186,13 @@ impl Command {
     async fn outcome(&self, handle: &Handle, channel: ChannelId) -> Option<Outcome> {
         let name = commands::variable(&self.line, "GATEWAYZEN_COMMAND").unwrap_or_default();
         let times = &self.shared.config.times;
+        let held_up = self.shared.faults.take(&self.host.targets(), |kind| match kind {
+            FaultKind::CommandHeldUp { command, ms } if means(command, &name) => Some(*ms),
+            _ => None,
+        });
+        if let Some(ms) = held_up {
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+        }
         let lock = self.host.command_lock.lock();
         let Ok(_lock) = tokio::time::timeout(Duration::from_millis(times.lock_wait_ms), lock).await else {
             return Some(Outcome::failed(75, ""));
