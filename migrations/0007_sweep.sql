@@ -173,8 +173,11 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, public,
 DECLARE
   asked bigint;
 BEGIN
-  IF pg_try_advisory_xact_lock(hashtext('gatewayzen sweeps'))
-     AND NOT EXISTS (SELECT FROM sweeps WHERE ended_at IS NULL)
+  -- A statement of its own: what the next one reads must be later than the end of whoever had the lock.
+  IF NOT pg_try_advisory_xact_lock(hashtext('gatewayzen sweeps')) THEN
+    RETURN NULL;
+  END IF;
+  IF NOT EXISTS (SELECT FROM sweeps WHERE ended_at IS NULL)
      AND NOT EXISTS (SELECT FROM sweeps WHERE act AND asked_at > clock_timestamp() - p_every) THEN
     INSERT INTO sweeps (act, asked_by) VALUES (true, p_by) RETURNING id INTO asked;
   END IF;
