@@ -10,6 +10,7 @@
 use std::collections::BTreeSet;
 
 use gatewayzen_core::State;
+use gatewayzen_core::repository::Halt;
 use gatewayzen_core::state::Mover;
 use integration_tests::harness::Database;
 
@@ -98,4 +99,17 @@ async fn the_table_the_enum_and_the_diagram_are_one() {
         })
         .collect();
     assert_eq!(states, repository.states().await.unwrap());
+}
+
+#[tokio::test]
+async fn what_a_halted_fleet_still_does_is_the_same_here_and_there() {
+    let database = Database::new().await;
+    for state in State::ALL {
+        let works: bool = sqlx::query_scalar("SELECT works_while_halted($1)")
+            .bind(state.name())
+            .fetch_one(&database.admin)
+            .await
+            .unwrap();
+        assert_eq!(works, Halt::lets_work(state), "{state}");
+    }
 }

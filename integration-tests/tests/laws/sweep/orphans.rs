@@ -78,7 +78,7 @@ async fn an_orphan_is_marked_by_one_sweep_and_ended_by_a_later_one() {
     assert!(text.contains(&orphan) && text.contains("ended"), "{text}");
     assert_eq!(
         (&ended(&bed) - &before).into_iter().collect::<Vec<_>>(),
-        [orphan.clone()]
+        std::slice::from_ref(&orphan)
     );
     eventually("its end", async || {
         (!living(&bed).contains(&orphan)).then_some(())
