@@ -8,8 +8,13 @@ use crate::simulated_fleet::{Entry, Event};
 /// No machine is alive that belongs to no row: neither one of a row that is not there, nor one with the fleet's tags
 /// that no row claims.
 pub(super) fn no_machine_without_a_row(evidence: &Evidence) -> Vec<Broken> {
+    // The sweep lets the machines of a row on hold alone, whatever they are.
+    let held = |gatewayd: &str| {
+        let row = gatewayd.parse().ok().and_then(|id| evidence.rows.get(&id));
+        row.is_some_and(|row| row.hold.is_some())
+    };
     let orphan = |instance: &str, gatewayd: &str| match evidence.strays.get(instance) {
-        Some(ours) => *ours,
+        Some(ours) => *ours && !held(gatewayd),
         None => gatewayd
             .parse()
             .map_or(true, |id| !evidence.rows.contains_key(&id)),
