@@ -9,4 +9,5 @@
 
 pub mod chaos;
 pub mod harness;
+pub mod judge;
 pub mod simulated_fleet;

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use integration_tests::chaos::{Evidence, Orders, Report, Size, World, open_files_limit, run, walk};
+use integration_tests::chaos::{Orders, Report, Size, World, open_files_limit, run, walk};
+use integration_tests::judge::Evidence;
 
 /// A fleet in all walks at once while everything goes wrong; then quiet, and the judge. Exit status 0: no law is
 /// broken.

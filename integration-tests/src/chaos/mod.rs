@@ -3,12 +3,7 @@
 
 mod clients;
 mod crew;
-mod evidence;
-mod judge;
 mod judge_redis;
-mod judge_sweep;
-#[cfg(test)]
-mod judge_tests;
 mod machines;
 mod operators;
 mod outages;
@@ -24,7 +19,6 @@ mod world;
 mod writers;
 
 pub use crew::Size;
-pub use evidence::{Broken, Evidence};
 pub use report::Report;
 pub use run::{Orders, run};
 pub use walk::walk;

@@ -2,9 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::evidence::Evidence;
-use super::judge_sweep::{a_gone_machine_is_noticed, no_machine_without_a_row};
 use super::world::World;
+use crate::judge::{a_gone_machine_is_noticed, no_machine_without_a_row};
 
 /// How long the fleet may take to settle: the longest deadline, twice, and the Redis lease of what was killed.
 const SETTLE: Duration = Duration::from_secs(420);
@@ -89,7 +88,7 @@ async fn rows_settle(world: &World, when: &str) {
 async fn sweeps_settle(world: &World) {
     let end = Instant::now() + Duration::from_secs(90);
     while Instant::now() < end {
-        let evidence = Evidence::gather(world).await;
+        let evidence = world.evidence().await;
         if no_machine_without_a_row(&evidence).is_empty() && a_gone_machine_is_noticed(&evidence).is_empty() {
             return;
         }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::evidence::{Broken, Evidence};
+use crate::judge::{Broken, Evidence};
 
 /// The figures of one run.
 #[derive(Debug, Default, Serialize)]

@@ -8,10 +8,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::crew::{Crew, Size};
-use super::evidence::{Broken, Evidence};
 use super::report::Report;
 use super::world::World;
-use super::{clients, judge, judge_redis, machines, operators, outages, progress, quiet, strays, writers};
+use super::{clients, judge_redis, machines, operators, outages, progress, quiet, strays, writers};
+use crate::judge::{self, Broken, Evidence};
 
 /// What a run is told.
 #[derive(Clone, Copy, Debug)]
@@ -97,8 +97,8 @@ pub async fn run(orders: Orders) -> (Report, Evidence, Arc<World>) {
     settled.cancel();
     scheduler.await.expect("the scheduler");
     let seconds = begun.elapsed().as_secs_f64();
-    let evidence = Evidence::gather(&world).await;
-    let mut broken = judge::judge(&evidence);
+    let evidence = world.evidence().await;
+    let mut broken = judge::broken_once_settled(&evidence);
     let left = judge_redis::leftovers(&world).await;
     broken.extend(
         left.into_iter()

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::crew::{Crew, Size};
-use super::evidence::{Broken, Evidence};
+use super::progress;
 use super::report::Report;
 use super::run::{execute, insert};
 use super::world::World;
-use super::{judge, progress};
+use crate::judge::{self, Broken, Evidence};
 
 /// Walks so many rows to `live`. More than this long without any move is told as broken.
 const STANDSTILL: Duration = Duration::from_secs(60);
@@ -48,8 +48,8 @@ pub async fn walk(seed: u64, gatewayds: i64, size: Size) -> (Report, Evidence, A
     }
     let seconds = begun.elapsed().as_secs_f64();
     crew.look().await;
-    let evidence = Evidence::gather(&world).await;
-    let mut broken = judge::judge(&evidence);
+    let evidence = world.evidence().await;
+    let mut broken = judge::broken_once_settled(&evidence);
     let faulty = evidence.rows.values().filter(|row| row.fault.is_some());
     broken.extend(faulty.map(|row| {
         let fault = row.fault.clone().unwrap_or_default();

@@ -12,6 +12,7 @@ use tokio::sync::Mutex;
 use super::proxy::Proxy;
 use super::tally::Tally;
 use crate::harness::{Bed, Options, PostgresServer, RedisServer};
+use crate::judge::Evidence;
 use crate::simulated_fleet::{Bucket, Config, DEFAULT_IMAGE, MaxStartups, Throttle, Times};
 
 /// The release that an update goes to, besides the golden AMI's own.
@@ -75,6 +76,12 @@ impl World {
             strays: std::sync::Mutex::default(),
             highest_id: AtomicI64::new(1),
         })
+    }
+
+    /// What the judge looks at, as it is now.
+    pub(super) async fn evidence(&self) -> Evidence {
+        let strays = self.strays().clone();
+        Evidence::gather(&self.bed, strays).await
     }
 
     /// Machines that the driver launched itself, and whether with the fleet's own tags.

@@ -17,6 +17,7 @@ mod fairness;
 mod idempotence;
 mod limits;
 mod machines;
+mod parked;
 mod redis;
 mod retries;
 mod stale;

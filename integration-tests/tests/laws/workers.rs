@@ -1,10 +1,10 @@
 //! Workers that stop at named points, and are killed there by their pid.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gatewayzen_core::State;
-use integration_tests::harness::{Bed, Options, ServiceProcess};
+use integration_tests::harness::{Bed, Options, PATIENCE, ServiceProcess};
 use integration_tests::simulated_fleet::{Config, Times};
 
 /// All services, each killed wherever a test wants it.
@@ -124,6 +124,15 @@ impl<'a> Killer<'a> {
                 done = &mut work => return done,
                 () = tokio::time::sleep(Duration::from_millis(10)) => self.look().await,
             }
+        }
+    }
+
+    /// Goes on until somebody has died at each point, or for as long as a test is patient: see [`Killer::missed`].
+    pub(crate) async fn until_nothing_is_missed(&mut self) {
+        let begun = Instant::now();
+        while !self.stops.is_empty() && begun.elapsed() < PATIENCE {
+            self.look().await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 

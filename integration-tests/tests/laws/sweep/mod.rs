@@ -45,7 +45,7 @@ async fn attempt_of(bed: &Bed, row: i64) -> String {
 }
 
 /// Runs `gatewayzen sweep`, whatever its exit code; what the database keeps of it.
-async fn sweep(bed: &Bed, arguments: &[&str]) -> Report {
+pub(crate) async fn sweep(bed: &Bed, arguments: &[&str]) -> Report {
     let before: i64 = newest(bed).await.map_or(0, |(id, _)| id);
     let told = bed.gatewayzen(&[&["sweep"], arguments].concat()).await;
     let (id, report) = newest(bed).await.unwrap_or_else(|| panic!("no sweep: {told:?}"));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use gatewayzen_core::Gatewayd;
 use gatewayzen_core::repository::{Filter, HistoryEntry};
 
-use super::world::World;
+use crate::harness::Bed;
 use crate::simulated_fleet::{Entry, HostView};
 
 /// Everything that is judged.
@@ -38,7 +38,7 @@ pub struct Broken {
 
 impl Broken {
     /// A broken law.
-    pub(super) fn new(law: &'static str, row: Option<i64>, what: impl Into<String>) -> Broken {
+    pub fn new(law: &'static str, row: Option<i64>, what: impl Into<String>) -> Broken {
         Broken {
             law,
             row,
@@ -49,8 +49,8 @@ impl Broken {
 
 impl Evidence {
     /// Reads it all.
-    pub(super) async fn gather(world: &World) -> Evidence {
-        let bed = &world.bed;
+    /// Machines that somebody launched beside GatewayZen stand in `strays`, each with whether it has the fleet's own tags.
+    pub async fn gather(bed: &Bed, strays: BTreeMap<String, bool>) -> Evidence {
         let rows = bed
             .repository
             .gatewayds(&Filter::default())
@@ -83,12 +83,12 @@ impl Evidence {
                 .expect("the wallets"),
             ledger: bed.fleet.ledger().entries(),
             hosts: bed.fleet.hosts(),
-            strays: world.strays().clone(),
+            strays,
         }
     }
 
     /// The host of a row's instance, dead or alive.
-    pub(super) fn host(&self, row: &Gatewayd) -> Option<&HostView> {
+    pub fn host(&self, row: &Gatewayd) -> Option<&HostView> {
         let instance = row.instance_id.as_deref()?;
         self.hosts.iter().find(|host| host.instance == instance)
     }

@@ -2,12 +2,12 @@
 
 use gatewayzen_core::State;
 
-use super::evidence::{Broken, Evidence};
+use super::{Broken, Evidence};
 use crate::simulated_fleet::{Entry, Event};
 
 /// No machine is alive that belongs to no row: neither one of a row that is not there, nor one with the fleet's tags
 /// that no row claims.
-pub(super) fn no_machine_without_a_row(evidence: &Evidence) -> Vec<Broken> {
+pub fn no_machine_without_a_row(evidence: &Evidence) -> Vec<Broken> {
     // The sweep lets the machines of a row on hold alone, whatever they are.
     let held = |gatewayd: &str| {
         let row = gatewayd.parse().ok().and_then(|id| evidence.rows.get(&id));
@@ -43,7 +43,7 @@ pub(super) fn the_sweep_kills_only_orphans(evidence: &Evidence) -> Vec<Broken> {
 }
 
 /// An idle row whose machine EC2 ended by itself says so, unless it is on hold.
-pub(super) fn a_gone_machine_is_noticed(evidence: &Evidence) -> Vec<Broken> {
+pub fn a_gone_machine_is_noticed(evidence: &Evidence) -> Vec<Broken> {
     let mut broken = Vec::new();
     for row in evidence.rows.values() {
         let idle = matches!(row.state, State::Live | State::Stopped);

@@ -1,14 +1,9 @@
 //! The judge finds what is broken, and nothing in a fleet that is well.
 
-use std::collections::BTreeMap;
-
-use gatewayzen_core::repository::HistoryEntry;
-use gatewayzen_core::{Gatewayd, State};
 use time::OffsetDateTime;
 
-use super::evidence::{Broken, Evidence};
-use super::judge;
-use crate::simulated_fleet::{Entry, Event, HostView};
+use super::*;
+use crate::simulated_fleet::HostView;
 
 const WALLET: &str = "rKept";
 
@@ -124,7 +119,7 @@ fn well() -> Evidence {
 fn broken_by(change: impl FnOnce(&mut Evidence)) -> Vec<&'static str> {
     let mut evidence = well();
     change(&mut evidence);
-    let mut laws: Vec<_> = judge::judge(&evidence)
+    let mut laws: Vec<_> = broken_once_settled(&evidence)
         .iter()
         .map(|broken: &Broken| broken.law)
         .collect();

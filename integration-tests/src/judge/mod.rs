@@ -1,4 +1,9 @@
-//! The judge: each law as a function from the evidence to what is broken of it.
+//! The judge: each law as a function from the evidence to what is broken of it. The laws' stories and the chaos run ask it.
+
+mod evidence;
+mod sweep;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,30 +11,43 @@ use gatewayzen_core::repository::HistoryEntry;
 use gatewayzen_core::state::Mover;
 use gatewayzen_core::{Gatewayd, State};
 
-use super::evidence::{Broken, Evidence};
-use super::judge_sweep;
 use crate::simulated_fleet::{Entry, Event};
 
-/// Every law.
-pub(super) fn judge(evidence: &Evidence) -> Vec<Broken> {
-    [
-        nothing_waits_for_ever,
-        parked_for_a_lasting_reason,
-        one_machine_for_one_gatewayd,
-        judge_sweep::no_machine_without_a_row,
-        judge_sweep::the_sweep_kills_only_orphans,
-        judge_sweep::a_gone_machine_is_noticed,
-        one_wallet_for_one_gatewayd,
-        the_live_server_has_the_wallet,
-        every_history_is_a_legal_path,
-    ]
-    .iter()
-    .flat_map(|law| law(evidence))
-    .collect()
+pub use evidence::{Broken, Evidence};
+pub use sweep::{a_gone_machine_is_noticed, no_machine_without_a_row};
+
+type Law = fn(&Evidence) -> Vec<Broken>;
+
+/// What holds at any moment at which no step is in hand.
+const ALWAYS: [Law; 5] = [
+    one_machine_for_one_gatewayd,
+    no_machine_without_a_row,
+    one_wallet_for_one_gatewayd,
+    the_live_server_has_the_wallet,
+    every_history_is_a_legal_path,
+];
+
+/// What holds besides once a fleet has settled and its sweeps have run.
+const SETTLED: [Law; 4] = [
+    nothing_waits_for_ever,
+    parked_for_a_lasting_reason,
+    sweep::the_sweep_kills_only_orphans,
+    a_gone_machine_is_noticed,
+];
+
+/// What is broken in a fleet in which no step is in hand.
+pub fn broken(evidence: &Evidence) -> Vec<Broken> {
+    ALWAYS.iter().flat_map(|law| law(evidence)).collect()
+}
+
+/// What is broken in a fleet that has settled and was swept.
+pub fn broken_once_settled(evidence: &Evidence) -> Vec<Broken> {
+    let settled = SETTLED.iter().flat_map(|law| law(evidence));
+    broken(evidence).into_iter().chain(settled).collect()
 }
 
 /// A settled row is idle, on hold, or parked with its reason and what unblocks it.
-pub(super) fn nothing_waits_for_ever(evidence: &Evidence) -> Vec<Broken> {
+fn nothing_waits_for_ever(evidence: &Evidence) -> Vec<Broken> {
     const LAW: &str = "nothing_waits_for_ever";
     let mut broken = Vec::new();
     for row in evidence.rows.values() {
@@ -50,7 +68,7 @@ pub(super) fn nothing_waits_for_ever(evidence: &Evidence) -> Vec<Broken> {
 }
 
 /// Nothing goes wrong any more and each parked row was retried: what is parked still has a machine that is past help.
-pub(super) fn parked_for_a_lasting_reason(evidence: &Evidence) -> Vec<Broken> {
+fn parked_for_a_lasting_reason(evidence: &Evidence) -> Vec<Broken> {
     let parked = |row: &&Gatewayd| row.fault.is_some() && row.hold.is_none();
     let mut broken = Vec::new();
     for row in evidence.rows.values().filter(parked) {
@@ -73,7 +91,7 @@ pub(super) fn parked_for_a_lasting_reason(evidence: &Evidence) -> Vec<Broken> {
 }
 
 /// At no moment two machines of one row; at the end the one that the row names, or the trace of its death.
-pub(super) fn one_machine_for_one_gatewayd(evidence: &Evidence) -> Vec<Broken> {
+fn one_machine_for_one_gatewayd(evidence: &Evidence) -> Vec<Broken> {
     const LAW: &str = "one_machine_for_one_gatewayd";
     let mut broken = Vec::new();
     let mut alive = BTreeMap::<i64, BTreeSet<&str>>::new();
@@ -127,7 +145,7 @@ fn died(evidence: &Evidence, instance: &str) -> bool {
 }
 
 /// Whatever any machine of a row was ever told is the one wallet that is kept for it.
-pub(super) fn one_wallet_for_one_gatewayd(evidence: &Evidence) -> Vec<Broken> {
+fn one_wallet_for_one_gatewayd(evidence: &Evidence) -> Vec<Broken> {
     const LAW: &str = "one_wallet_for_one_gatewayd";
     let mut broken = Vec::new();
     let mut kept = BTreeMap::<i64, &str>::new();
@@ -176,7 +194,7 @@ pub(super) fn one_wallet_for_one_gatewayd(evidence: &Evidence) -> Vec<Broken> {
 }
 
 /// A live row's gatewayd has the row's wallet in its file and, unless it went down with a reboot, in its memory.
-pub(super) fn the_live_server_has_the_wallet(evidence: &Evidence) -> Vec<Broken> {
+fn the_live_server_has_the_wallet(evidence: &Evidence) -> Vec<Broken> {
     let live = |row: &&Gatewayd| row.state == State::Live;
     let mut broken = Vec::new();
     for row in evidence.rows.values().filter(live) {
@@ -214,7 +232,7 @@ fn rebooted_since_start(evidence: &Evidence, instance: &str) -> bool {
 
 /// Each history begins with the row's creation, moves along the diagram by whom the diagram says, misses no
 /// generation, and ends where the row is.
-pub(super) fn every_history_is_a_legal_path(evidence: &Evidence) -> Vec<Broken> {
+pub fn every_history_is_a_legal_path(evidence: &Evidence) -> Vec<Broken> {
     const LAW: &str = "every_history_is_a_legal_path";
     let mut broken = Vec::new();
     for row in evidence.rows.values() {
