@@ -321,5 +321,5 @@ pub(super) fn waiting(jobs: usize) -> String {
 }
 
 #[cfg(test)]
-#[path = "explain_tests.rs"]
+#[path = "explain_tests/mod.rs"]
 mod tests;
