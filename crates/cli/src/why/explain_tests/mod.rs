@@ -158,6 +158,15 @@ fn says(story: &Story, situation: &str, parts: &[&str]) -> Answer {
     answer
 }
 
+fn leased() -> Gatewayd {
+    let mut leased = row(State::Start);
+    leased.attempts = 2;
+    leased.lease_owner = Some("ssh-worker@h:1".into());
+    leased.lease_taken_at = Some(ago(40));
+    leased.lease_until = Some(after(25));
+    leased
+}
+
 #[test]
 fn a_row_says_who_moved_it_and_why() {
     let mut story = Story::of(leased());

@@ -2,15 +2,6 @@
 
 use super::*;
 
-fn leased() -> Gatewayd {
-    let mut leased = row(State::Start);
-    leased.attempts = 2;
-    leased.lease_owner = Some("ssh-worker@h:1".into());
-    leased.lease_taken_at = Some(ago(40));
-    leased.lease_until = Some(after(25));
-    leased
-}
-
 #[test]
 fn a_step_in_hand_says_whose_since_when_and_until_when() {
     let mut story = Story::of(leased());
