@@ -12,11 +12,14 @@ use gatewayzen_worker::{StepContext, Steps};
 
 use crate::api::Api;
 use crate::converge::converge;
+use crate::copies::Copies;
 
 /// The wallet-worker's one step, and what it needs to know.
 #[derive(Debug)]
 pub struct WalletSteps {
     keys: KeyRing,
+    wallet_keys: KeyRing,
+    copies: Option<Copies>,
     connect_via: ConnectVia,
     port: u16,
     request_timeout: Duration,
@@ -25,11 +28,14 @@ pub struct WalletSteps {
 }
 
 impl WalletSteps {
-    /// The step with its settings and the keys that seal secrets.
+    /// The step with its settings, the keys that seal API keys, those that seal seeds, and where copies of wallets go, if
+    /// anywhere.
     #[must_use]
-    pub fn new(settings: &Settings, keys: KeyRing) -> Self {
+    pub fn new(settings: &Settings, keys: KeyRing, wallet_keys: KeyRing, copies: Option<Copies>) -> Self {
         Self {
             keys,
+            wallet_keys,
+            copies,
             connect_via: settings.hosts.connect_via,
             port: settings.gatewayd.https_port,
             request_timeout: settings.gatewayd.request_timeout,
@@ -41,9 +47,9 @@ impl WalletSteps {
         }
     }
 
-    /// The address of the row's wallet, which is made here if there is none. When this returns, the wallet is
-    /// committed, and its seed was seen to open.
-    async fn wallet(&self, context: &StepContext) -> Result<String, StepError> {
+    /// The row's wallet, which is made here if there is none. When this returns, the wallet is committed, and its seed was
+    /// seen to open.
+    async fn wallet(&self, context: &StepContext) -> Result<Wallet, StepError> {
         let (repository, id) = (&context.repository, context.lease.id);
         if let Some(stored) = repository.wallet(id).await? {
             return self.proven(id, stored);
@@ -51,7 +57,7 @@ impl WalletSteps {
         let wallet = Wallet::generate(self.key_type).map_err(not_made)?;
         let row = seed_row(id, 1);
         let sealed = self
-            .keys
+            .wallet_keys
             .seal(Place::wallet_seed(&row), wallet.seed().expose())
             .map_err(not_made)?;
         let key_type = wallet.key_type().as_str();
@@ -69,8 +75,32 @@ impl WalletSteps {
         }
     }
 
-    /// The address, once the stored seed has opened to it: an address whose key is lost must never be shown.
-    fn proven(&self, id: i64, stored: StoredWallet) -> Result<String, StepError> {
+    /// Sees that a copy of the wallet is kept outside Postgres, where that is asked for.
+    async fn copied(&self, context: &StepContext, wallet: Wallet) -> Result<(), StepError> {
+        let Some(copies) = &self.copies else { return Ok(()) };
+        let (repository, id) = (&context.repository, context.lease.id);
+        let address = wallet.address().to_owned();
+        if repository.has_wallet_backup(id, &address).await? {
+            return Ok(());
+        }
+        let fleet = repository.fleet_id().await?;
+        let copy = copies.keep(fleet, id, &context.gatewayd.name, wallet).await?;
+        match repository
+            .record_wallet_backup(id, &address, &copy.place, &copy.digest)
+            .await?
+        {
+            true => Ok(()),
+            false => Err(StepError::permanent(
+                format!(
+                    "{address} is not the cold wallet that this row has now, so that its copy was not recorded"
+                ),
+                "Look at the tables wallets and wallet_backups; then retry. Nothing was told to gatewayd.",
+            )),
+        }
+    }
+
+    /// The wallet, once the stored seed has opened to its address: an address whose key is lost must never be shown.
+    fn proven(&self, id: i64, stored: StoredWallet) -> Result<Wallet, StepError> {
         let StoredWallet {
             address,
             version,
@@ -78,13 +108,18 @@ impl WalletSteps {
             ..
         } = stored;
         let row = seed_row(id, version);
-        let seed = self.open(Place::wallet_seed(&row), &sealed, "the cold wallet's seed")?;
+        let seed = open(
+            &self.wallet_keys,
+            Place::wallet_seed(&row),
+            &sealed,
+            "the cold wallet's seed",
+        )?;
         let opened = seed
             .expose_str()
             .ok()
             .and_then(|seed| Wallet::from_seed(seed).ok());
         match opened {
-            Some(wallet) if wallet.address() == address => Ok(address),
+            Some(wallet) if wallet.address() == address => Ok(wallet),
             Some(wallet) => Err(StepError::permanent(
                 format!(
                     "the seed that is kept for the cold wallet {address} (version {version}) is that of another, {}",
@@ -127,7 +162,12 @@ impl WalletSteps {
             .api_key(id)
             .await?
             .ok_or_else(|| not_prepared("API key"))?;
-        let key = self.open(Place::api_key(&id.to_string()), &sealed, "gatewayd's API key")?;
+        let key = open(
+            &self.keys,
+            Place::api_key(&id.to_string()),
+            &sealed,
+            "gatewayd's API key",
+        )?;
         let timeouts = Timeouts {
             connect: self.request_timeout,
             answer: self.request_timeout,
@@ -139,21 +179,6 @@ impl WalletSteps {
             )
         })?;
         Ok(Api::new(client, &self.api_user, key))
-    }
-
-    fn open(&self, place: Place<'_>, sealed: &[u8], what: &str) -> Result<SecretBytes, StepError> {
-        self.keys.open(place, sealed).map_err(|error| match error {
-            // Other workers may have the key, and this one may open what is sealed for other rows: so this row alone backs
-            // off.
-            OpenError::UnknownKey { .. } => StepError::transient(
-                format!("{what} cannot be opened: {error}"),
-                "Give this worker the key ring of the whole fleet (secrets.key_file or secrets.keys).",
-            ),
-            _ => StepError::permanent(
-                format!("{what} cannot be opened: {error}"),
-                "Restore it from a backup, or give the worker the key with which it was sealed; then retry.",
-            ),
-        })
     }
 }
 
@@ -167,7 +192,10 @@ impl Steps for WalletSteps {
         if !unsafe_settings.is_empty() {
             return Err(not_durable(&unsafe_settings));
         }
-        let address = self.wallet(context).await?;
+        let wallet = self.wallet(context).await?;
+        let address = wallet.address().to_owned();
+        // Guards against the loss of Postgres right after: what a server heard can be found again elsewhere.
+        self.copied(context, wallet).await?;
         converge(&self.api(context).await?, &address).await?;
         Ok(Next::Advance {
             done: format!("cold wallet {address} set, saved and seen"),
@@ -177,6 +205,21 @@ impl Steps for WalletSteps {
             },
         })
     }
+}
+
+fn open(keys: &KeyRing, place: Place<'_>, sealed: &[u8], what: &str) -> Result<SecretBytes, StepError> {
+    keys.open(place, sealed).map_err(|error| match error {
+        // Other workers may have the key, and this one may open what is sealed for other rows: so this row alone backs
+        // off.
+        OpenError::UnknownKey { .. } => StepError::transient(
+            format!("{what} cannot be opened: {error}"),
+            "Give this worker the key ring of the whole fleet (secrets.key_file, secrets.wallet_key_file).",
+        ),
+        _ => StepError::permanent(
+            format!("{what} cannot be opened: {error}"),
+            "Restore it from a backup, or give the worker the key with which it was sealed; then retry.",
+        ),
+    })
 }
 
 /// The primary key of a seed, to which its sealing is bound.

@@ -8,7 +8,7 @@ use gatewayzen_core::{State, Step};
 use secrecy::ExposeSecret as _;
 
 use super::error::ConfigError;
-use super::{Deadlines, Settings};
+use super::{Deadlines, Secrets, Settings};
 
 type Check = Result<(), ConfigError>;
 
@@ -57,11 +57,58 @@ fn check_stores(settings: &Settings) -> Check {
         .map(drop)
         .map_err(|error| ConfigError::of("redis.url", error.to_string()))?;
 
-    let secrets = &settings.secrets;
+    check_secrets(&settings.secrets)
+}
+
+fn check_secrets(secrets: &Secrets) -> Check {
+    let rings = [
+        (
+            "secrets.keys",
+            "secrets.key_file",
+            &secrets.key_file,
+            &secrets.keys,
+        ),
+        (
+            "secrets.wallet_keys",
+            "secrets.wallet_key_file",
+            &secrets.wallet_key_file,
+            &secrets.wallet_keys,
+        ),
+        (
+            "secrets.backup_keys",
+            "secrets.backup_key_file",
+            &secrets.backup_key_file,
+            &secrets.backup_keys,
+        ),
+    ];
+    for (key, file_key, file, keys) in rings {
+        check_that(file.is_empty() || keys.expose_secret().is_empty(), key, || {
+            format!("{file_key} is set as well; set one of the two")
+        })?;
+    }
+    let command = &secrets.wallet_copy_command;
+    if !command.is_empty() {
+        let key = "secrets.wallet_copy_command";
+        check_that(command.iter().any(|word| word.contains("{file}")), key, || {
+            "none of its words holds {file}, which is the copy's path".into()
+        })?;
+        check_that(!secrets.wallet_copies.is_empty(), key, || {
+            "it carries the copies of secrets.wallet_copies, which is not set".into()
+        })?;
+    }
+    let copies = &secrets.wallet_copies;
+    if copies.is_empty() {
+        return Ok(());
+    }
     check_that(
-        secrets.key_file.is_empty() || secrets.keys.expose_secret().is_empty(),
-        "secrets.keys",
-        || "secrets.key_file is set as well; set one of the two".into(),
+        std::path::Path::new(copies).is_absolute(),
+        "secrets.wallet_copies",
+        || format!("must be a folder's whole path, is \"{copies}\""),
+    )?;
+    check_that(
+        !secrets.backup_key_file.is_empty() || !secrets.backup_keys.expose_secret().is_empty(),
+        "secrets.wallet_copies",
+        || "copies are sealed with backup keys: set secrets.backup_key_file as well".into(),
     )
 }
 
@@ -116,6 +163,11 @@ fn check_durations(settings: &Settings) -> Check {
         ("ec2.consistency_window", ec2.consistency_window),
         ("ssh.connect_timeout", ssh.connect_timeout),
         ("ssh.keepalive", ssh.keepalive),
+        ("secrets.unwrap_timeout", settings.secrets.unwrap_timeout),
+        (
+            "secrets.wallet_copy_timeout",
+            settings.secrets.wallet_copy_timeout,
+        ),
         ("gatewayd.request_timeout", gatewayd.request_timeout),
         ("gatewayd.start_timeout", gatewayd.start_timeout),
         ("gatewayd.stop_timeout", gatewayd.stop_timeout),
