@@ -493,7 +493,7 @@ async fn revealing_is_an_act() {
     ];
     let (code, why) = bed.gatewayzen(&no_reason).await.unwrap_err();
     assert!(
-        code == 1 && why.contains("the reason of an act with secrets"),
+        code == 1 && why.contains("the audit wants a reason"),
         "{why}"
     );
     for (name, expected) in [

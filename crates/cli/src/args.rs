@@ -51,8 +51,12 @@ pub(crate) struct Global {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Bring the database schema up to this version
-    Migrate,
+    /// Bring the database schema up to this version; a superuser once, who makes the roles, then as gatewayzen_migrator
+    Migrate {
+        /// Make the roles and hand the schema to gatewayzen_migrator, and run no migration
+        #[arg(long)]
+        only_roles: bool,
+    },
     /// Create gatewayds, in state "new"
     Create(Create),
     /// List gatewayds
@@ -69,6 +73,10 @@ pub(crate) enum Command {
     },
     /// Write a gatewayd's state, which starts a walk
     Move(Move),
+    /// Move a gatewayd to "terminate": end its machine for good, its hot wallet and gatewayd's own database with it
+    Terminate(Terminate),
+    /// Show or change what must be kept elsewhere before a gatewayd may be terminated
+    Policy(Policy),
     /// Try gatewayds again that have a fault or back off
     Retry {
         /// Which gatewayds
@@ -184,7 +192,7 @@ pub(crate) enum Secrets {
     },
 }
 
-/// Who does something with secrets, and why.
+/// Who does something that is on record, and why.
 #[derive(Debug, Args)]
 pub(crate) struct Act {
     /// Why; kept for ever
@@ -193,6 +201,14 @@ pub(crate) struct Act {
     /// Who asks; kept for ever [default: $USER]
     #[arg(long, value_name = "NAME")]
     pub(crate) person: Option<String>,
+}
+
+impl Act {
+    /// Who asks: as told, or as this machine says.
+    pub(crate) fn person(&self) -> Option<String> {
+        let user = || std::env::var("USER").ok().filter(|user| !user.is_empty());
+        self.person.clone().or_else(user)
+    }
 }
 
 /// A secret that may be revealed.
@@ -258,6 +274,29 @@ pub(crate) struct Move {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Terminate {
+    /// Which gatewayd
+    pub(crate) name: String,
+    /// Although its wallet or its host is in no backup: this once, and on record
+    #[arg(long, requires = "reason")]
+    pub(crate) without_backup: bool,
+    #[command(flatten)]
+    pub(crate) act: Act,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Policy {
+    /// Whether a verified backup of its cold wallet must be there
+    #[arg(long, value_name = "YES|NO", value_parser = yes_or_no(), requires = "reason")]
+    pub(crate) require_wallet_backup: Option<bool>,
+    /// Whether its host must have been backed up, by gatewayd.backup_command in `stop`, since gatewayd was last started there
+    #[arg(long, value_name = "YES|NO", value_parser = yes_or_no(), requires = "reason")]
+    pub(crate) require_host_backup: Option<bool>,
+    #[command(flatten)]
+    pub(crate) act: Act,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct SweepArgs {
     /// Do it: mark orphans, end those that an earlier sweep marked, park rows whose machine is gone
     #[arg(long)]
@@ -287,6 +326,10 @@ pub(crate) struct Watch {
 
 fn states() -> impl clap::builder::TypedValueParser<Value = State> {
     PossibleValuesParser::new(State::ALL.map(State::name)).try_map(|name| name.parse::<State>())
+}
+
+fn yes_or_no() -> impl clap::builder::TypedValueParser<Value = bool> {
+    PossibleValuesParser::new(["yes", "no"]).map(|word| word == "yes")
 }
 
 fn queues() -> impl clap::builder::TypedValueParser<Value = Step> {

@@ -1,6 +1,6 @@
 //! Commands that write: each does what an external application does by SQL.
 
-use gatewayzen_core::repository::Move as Written;
+use gatewayzen_core::repository::{ALL_ROLES, Move as Written};
 use gatewayzen_core::{Gatewayd, JobArgs, Repository, Step};
 use serde_json::{Value, json};
 
@@ -10,8 +10,22 @@ use crate::failure::{Ended, Failure, refusal};
 use crate::output::Output;
 use crate::rows::{columns, note};
 
-pub(crate) async fn migrate(connections: &Connections, output: &Output) -> Result<(), Failure> {
+pub(crate) async fn migrate(
+    connections: &Connections,
+    output: &Output,
+    only_roles: bool,
+) -> Result<(), Failure> {
     let repository = connections.repository().await?;
+    if only_roles {
+        repository.prepare_roles().await?;
+        if output.json {
+            return output.json(&json!({ "roles": ALL_ROLES }));
+        }
+        return output.text(&format!(
+            "the roles are there ({}), and the schema is gatewayzen_migrator's; run `gatewayzen migrate` as that role\n",
+            ALL_ROLES.join(", ")
+        ));
+    }
     let migrations = repository.migrate().await?;
     let fleet = repository.fleet_id().await?;
     if output.json {
@@ -222,7 +236,7 @@ fn tried_again(row: &Gatewayd) -> String {
     }
 }
 
-async fn named(repository: &Repository, name: &str) -> Result<Gatewayd, Failure> {
+pub(crate) async fn named(repository: &Repository, name: &str) -> Result<Gatewayd, Failure> {
     repository
         .gatewayd_named(name)
         .await?
@@ -230,7 +244,11 @@ async fn named(repository: &Repository, name: &str) -> Result<Gatewayd, Failure>
 }
 
 /// The row after a write, or why there was none.
-async fn result(repository: &Repository, name: &str, written: Written) -> Result<Gatewayd, Failure> {
+pub(crate) async fn result(
+    repository: &Repository,
+    name: &str,
+    written: Written,
+) -> Result<Gatewayd, Failure> {
     match written {
         Written::Done => named(repository, name).await,
         Written::NoSuchName => Err(Failure::no_such_name(name)),
@@ -238,7 +256,12 @@ async fn result(repository: &Repository, name: &str, written: Written) -> Result
     }
 }
 
-fn told(output: &Output, before: &Gatewayd, after: &Gatewayd, sentence: &str) -> Result<(), Failure> {
+pub(crate) fn told(
+    output: &Output,
+    before: &Gatewayd,
+    after: &Gatewayd,
+    sentence: &str,
+) -> Result<(), Failure> {
     if output.json {
         let changed = before.generation != after.generation || before.hold != after.hold;
         return output.json(&changed_json(after, changed));

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use bench::{API_KEYS, Bench};
 use gatewayzen_core::seal::{KeyRing, Place};
-use gatewayzen_core::{Next, State, StepError};
+use gatewayzen_core::{Facts, Next, State, StepError};
 use integration_tests::simulated_fleet::{Event, Fault, FaultKind};
 
 const WALLET: &str = "rHb9CJAWyB4rj91VRWn96DkukG4bwdtyTh";
@@ -58,7 +58,7 @@ async fn a_booting_host_is_waited_for_and_gives_its_key_certificate_and_release(
     assert_eq!(row.tls_fingerprint, host.certificate);
     assert_eq!(row.release_in_place.as_deref(), Some("3.33.0"));
     assert_eq!(row.commit_in_place.unwrap().len(), 40);
-    let sealed = bench.repository.api_key(bench.id).await.unwrap().unwrap();
+    let sealed = bench.admin.api_key(bench.id).await.unwrap().unwrap();
     let place = bench.id.to_string();
     let key = KeyRing::parse(API_KEYS)
         .unwrap()
@@ -296,7 +296,7 @@ async fn a_saved_wallet_that_is_not_ours_is_never_started() {
     let bench = Bench::in_state(State::Start).await;
     let lease = bench.lease(State::Start).await;
     bench
-        .repository
+        .admin
         .keep_wallet(&lease, WALLET, "secp256k1", b"sealed")
         .await
         .unwrap();
@@ -345,6 +345,61 @@ async fn stop_is_seen_to_be_down_and_names_what_is_left() {
     says(&bench.step().await.unwrap(), &["5 processes ended"]);
     assert!(bench.host().pids.is_empty());
     assert_eq!(bench.row().await.state, State::Stopped);
+}
+
+#[tokio::test]
+async fn a_host_is_backed_up_once_gatewayd_is_down_and_only_then_the_row_advances() {
+    let mut bench = Bench::in_state(State::Stop).await;
+    bench.settings.gatewayd.backup_command = "back-up-the-host".into();
+    // It fails: gatewayd is down, and the row stays.
+    bench.fault(FaultKind::DiskFull);
+    says(
+        &transient(bench.step().await),
+        &[
+            &format!("`backup` on host {} ended with exit status 1", bench.address),
+            "No space left on device",
+            "mend the host or the setting gatewayd.backup_command",
+        ],
+    );
+    assert!(bench.host().pids.is_empty());
+    assert_eq!(bench.row().await.state, State::Stop);
+    let backups =
+        "SELECT coalesce(string_agg(coalesce(place, 'nowhere'), ' ' ORDER BY id), '') FROM host_backups";
+    assert_eq!(bench.text(backups).await, "");
+    bench.fleet.clear_faults();
+    // It says where the backup is, or nothing.
+    let ledger = bench.fleet.ledger();
+    let commands = ledger
+        .entries()
+        .into_iter()
+        .filter_map(|entry| match entry.event {
+            Event::Command { name, .. } => Some(name),
+            _ => None,
+        });
+    let commands: Vec<String> = commands.collect();
+    assert_eq!(
+        commands.last().map(String::as_str),
+        Some("backup"),
+        "{commands:?}"
+    );
+    says(
+        &bench.step().await.unwrap(),
+        &["; its host was backed up to sim://backups/i-"],
+    );
+    assert_eq!(bench.row().await.state, State::Stopped);
+    says(&bench.text(backups).await, &["sim://backups/i-"]);
+    bench.execute("UPDATE gatewayds SET state = 'start'").await;
+    bench.step().await.unwrap();
+    let lease = bench.lease(State::Wallet).await;
+    bench.advance(&lease, State::Live, Facts::default()).await;
+    bench.execute("UPDATE gatewayds SET state = 'stop'").await;
+    bench.fault(FaultKind::CommandPrints {
+        command: some("backup"),
+        text: " \n".into(),
+    });
+    let done = bench.step().await.unwrap();
+    assert!(done.ends_with("; its host was backed up"), "{done}");
+    says(&bench.text(backups).await, &["sim://backups/i-", " nowhere"]);
 }
 
 #[tokio::test]
@@ -436,6 +491,6 @@ async fn the_key_is_in_no_text_that_a_step_leaves_behind() {
     ));
     let key = bench.host().api_key.unwrap();
     assert!(texts.iter().all(|text| !text.contains(&key)));
-    let sealed = bench.repository.api_key(bench.id).await.unwrap().unwrap();
+    let sealed = bench.admin.api_key(bench.id).await.unwrap().unwrap();
     assert!(!sealed.windows(key.len()).any(|part| part == key.as_bytes()));
 }

@@ -3,11 +3,13 @@
 //! Everything that a worker writes goes through a function of `migrations/0005_engine.sql` or `0007_sweep.sql`, which
 //! checks the worker's lease and the row's generation; what is here only calls it.
 
+mod decommission;
 mod doors;
 mod halts;
 mod launches;
 mod leases;
 mod reading;
+mod roles;
 mod secrets;
 mod sweeps;
 mod vault;
@@ -17,11 +19,13 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPool, PgPoolOptions};
 use uuid::Uuid;
 
+pub use decommission::DecommissionPolicy;
 pub use doors::{Move, Refused};
 pub use halts::Halt;
 pub use launches::{LaunchAttempt, Opening};
 pub use leases::{Finished, Lease, LeaseCheck, Outcome, Verdict};
 pub use reading::{DueJob, Filter, Gatewayd, HistoryEntry, Overdue, StateCount, Surroundings};
+pub use roles::{ALL_ROLES, service_role};
 pub use secrets::StoredWallet;
 pub use sweeps::{Bereft, Missed, Sweep, SweepLease};
 pub use vault::{KeyCount, PublicWallet, SealedRow, SecretKind, ToReveal};
@@ -156,12 +160,6 @@ impl Repository {
                 other => RepositoryError::Unreachable(other.to_string()),
             })?;
         Ok(())
-    }
-
-    /// Applies the migrations that are missing, and says how many there are in all.
-    pub async fn migrate(&self) -> Result<usize> {
-        MIGRATIONS.run(&self.pool).await?;
-        Ok(MIGRATIONS.iter().count())
     }
 
     /// Sees that the schema has every migration that this binary needs. A newer schema is fine: migrations
