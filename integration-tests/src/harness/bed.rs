@@ -1,9 +1,10 @@
 //! A fleet of simulated machines for one test.
 
 use std::ops::{Deref, DerefMut};
+use std::path::PathBuf;
 
 use russh::keys::ssh_key::LineEnding;
-use russh::keys::{Algorithm, PrivateKey};
+use russh::keys::{Algorithm, PrivateKey, PublicKey};
 
 use super::stand::{Stand, quoted, write_private};
 use crate::simulated_fleet::{Config, DEFAULT_IMAGE, SimulatedFleet};
@@ -46,11 +47,10 @@ impl Bed {
     /// A simulated fleet of short times, and no service running.
     pub async fn new(options: Options) -> Bed {
         let mut stand = Stand::new(options.postgres_url, options.redis_url).await;
-        let key = PrivateKey::random(&mut russh::keys::key::safe_rng(), Algorithm::Ed25519).expect("a key");
-        let key_file = stand.folder().join("fleet_key");
-        write_private(&key_file, &key.to_openssh(LineEnding::LF).expect("a key"));
+        let (key_file, key) = new_key(&stand, "fleet_key");
+        let (next_key_file, _) = new_key(&stand, "next_fleet_key");
         let fleet = SimulatedFleet::start(Config {
-            fleet_public_key: key.public_key().to_openssh().expect("a public key"),
+            fleet_public_key: key.to_openssh().expect("a public key"),
             ..options.fleet
         })
         .await
@@ -63,11 +63,24 @@ impl Bed {
             ("AWS_EC2_METADATA_DISABLED".into(), "true".into()),
         ];
         let key_file = quoted(&key_file.to_string_lossy());
+        let next_key_file = quoted(&next_key_file.to_string_lossy());
+        let settings = options.settings.replace(NEXT_KEY_FILE, &next_key_file);
         let machines = format!("{SHORT_TIMES}ec2.ami = \"{DEFAULT_IMAGE}\"\nssh.key_file = {key_file}\n");
-        stand.configure(&machines, &options.settings);
+        stand.configure(&machines, &settings);
         Bed { stand, fleet }
     }
 }
+
+/// Makes an SSH key, and its file.
+fn new_key(stand: &Stand, name: &str) -> (PathBuf, PublicKey) {
+    let key = PrivateKey::random(&mut russh::keys::key::safe_rng(), Algorithm::Ed25519).expect("a key");
+    let file = stand.folder().join(name);
+    write_private(&file, &key.to_openssh(LineEnding::LF).expect("a key"));
+    (file, key.public_key().clone())
+}
+
+/// In a bed's settings: the file of another SSH key, as a quoted text.
+pub const NEXT_KEY_FILE: &str = "@next_key_file@";
 
 /// Settings for simulated machines, which do everything in a moment.
 const SHORT_TIMES: &str = r#"

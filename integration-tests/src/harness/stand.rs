@@ -113,6 +113,11 @@ impl Stand {
     pub fn start_with(&self, name: &str, more: &[(&str, &str)]) -> ServiceProcess {
         let config = self.config.to_str().expect("a path");
         let mut environment = self.environment.clone();
+        if name.ends_with("-worker") {
+            // Each worker logs in as itself.
+            let role = format!("gatewayzen_{}", name.replace('-', "_"));
+            environment.push(("GATEWAYZEN_POSTGRES__URL".into(), self.database.url(&role)));
+        }
         environment.extend(more.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
         ServiceProcess::start(name, &["--config", config], &environment, self.folder.path())
     }

@@ -27,7 +27,7 @@ impl Database {
             .migrate()
             .await
             .unwrap();
-        let repository = login(&server, &name, "gatewayzen_service");
+        let repository = login(&server, &name, "gatewayzen_ssh_worker");
         Self {
             server,
             name,
