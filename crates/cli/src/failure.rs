@@ -122,6 +122,7 @@ pub(crate) fn refusal(refused: &Refused) -> String {
             "gatewayds_changed_why_check",
             "a reason has at most 500 characters",
         ),
+        ("audit_has_a_reason", "a reason has 1 to 500 characters"),
         ("sweeps_why", "a reason has at most 500 characters"),
         ("restores_why", "say what happened in 1 to 500 characters"),
     ];

@@ -4,7 +4,7 @@ use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 
 use russh::keys::ssh_key::LineEnding;
-use russh::keys::{Algorithm, PrivateKey, PublicKey};
+use russh::keys::{Algorithm, HashAlg, PrivateKey, PublicKey};
 
 use super::stand::{Stand, quoted, write_private};
 use crate::simulated_fleet::{Config, DEFAULT_IMAGE, SimulatedFleet};
@@ -27,6 +27,10 @@ pub struct Bed {
     stand: Stand,
     /// The simulated machines.
     pub fleet: SimulatedFleet,
+    /// Another SSH key, to which a test may have the fleet go over.
+    pub next_key_file: PathBuf,
+    /// The fingerprints of the fleet's SSH key and of that other one.
+    pub fleet_keys: [String; 2],
 }
 
 impl Deref for Bed {
@@ -48,7 +52,7 @@ impl Bed {
     pub async fn new(options: Options) -> Bed {
         let mut stand = Stand::new(options.postgres_url, options.redis_url).await;
         let (key_file, key) = new_key(&stand, "fleet_key");
-        let (next_key_file, _) = new_key(&stand, "next_fleet_key");
+        let (next_key_file, next_key) = new_key(&stand, "next_fleet_key");
         let fleet = SimulatedFleet::start(Config {
             fleet_public_key: key.to_openssh().expect("a public key"),
             ..options.fleet
@@ -63,11 +67,14 @@ impl Bed {
             ("AWS_EC2_METADATA_DISABLED".into(), "true".into()),
         ];
         let key_file = quoted(&key_file.to_string_lossy());
-        let next_key_file = quoted(&next_key_file.to_string_lossy());
-        let settings = options.settings.replace(NEXT_KEY_FILE, &next_key_file);
         let machines = format!("{SHORT_TIMES}ec2.ami = \"{DEFAULT_IMAGE}\"\nssh.key_file = {key_file}\n");
-        stand.configure(&machines, &settings);
-        Bed { stand, fleet }
+        stand.configure(&machines, &options.settings);
+        Bed {
+            stand,
+            fleet,
+            next_key_file,
+            fleet_keys: [key, next_key].map(|key| key.fingerprint(HashAlg::Sha256).to_string()),
+        }
     }
 }
 
@@ -78,9 +85,6 @@ fn new_key(stand: &Stand, name: &str) -> (PathBuf, PublicKey) {
     write_private(&file, &key.to_openssh(LineEnding::LF).expect("a key"));
     (file, key.public_key().clone())
 }
-
-/// In a bed's settings: the file of another SSH key, as a quoted text.
-pub const NEXT_KEY_FILE: &str = "@next_key_file@";
 
 /// Settings for simulated machines, which do everything in a moment.
 const SHORT_TIMES: &str = r#"

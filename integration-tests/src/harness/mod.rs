@@ -9,7 +9,7 @@ mod process;
 mod servers;
 mod stand;
 
-pub use bed::{Bed, NEXT_KEY_FILE, Options};
+pub use bed::{Bed, Options};
 pub use database::Database;
 pub use local::{LocalFleet, Mode};
 pub use npm::{npm_folder, npm_peer};

@@ -205,6 +205,15 @@ impl SimulatedFleet {
         })
     }
 
+    /// Gives a host another SSH host key, as somebody does by hand; its fingerprint. `None`: there is none of this id.
+    pub fn rekey(&self, id: &str) -> Option<String> {
+        let instance = self.ec2.instances().into_iter().find(|one| one.id == id)?;
+        let key = instance.host.new_ssh_key();
+        let fingerprint = identity::fingerprint(key.public_key());
+        lock(&instance.host.machine).host_key = key;
+        Some(fingerprint)
+    }
+
     /// EC2 ends an instance by itself, as when its hardware fails. False: there is none of this id, or its end has come or
     /// been asked for already.
     pub fn kill(&self, id: &str) -> bool {
