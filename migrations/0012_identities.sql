@@ -272,7 +272,8 @@ BEGIN
     FOR UPDATE SKIP LOCKED;
   -- The rows that a dead worker of this run left leased need not wait for the end of those leases: whoever takes one next has
   -- a higher number, and by that the host refuses the former worker, should it only have been frozen.
-  UPDATE gatewayds SET lease_until = t WHERE lease_until > t AND lease_owner LIKE format('ssh-key run %s, %%', taken);
+  UPDATE gatewayds SET lease_until = t, due_at = CASE WHEN due_at IS NOT NULL THEN greatest(t, next_try_at) END
+    WHERE lease_until > t AND lease_owner LIKE format('ssh-key run %s, %%', taken);
   RETURN QUERY
     UPDATE ssh_key_runs s SET begun = s.begun + 1, began_at = coalesce(s.began_at, t),
       lease_token = gen_random_uuid(), lease_owner = p_owner, lease_until = t + p_lease
