@@ -19,7 +19,9 @@ use serde_json::Value;
 
 fn host(bed: &Bed, row: &Gatewayd) -> HostView {
     let hosts = bed.fleet.hosts();
-    let own = hosts.into_iter().find(|host| Some(&host.instance) == row.instance_id.as_ref());
+    let own = hosts
+        .into_iter()
+        .find(|host| Some(&host.instance) == row.instance_id.as_ref());
     own.expect("the row's machine")
 }
 
@@ -53,7 +55,11 @@ async fn has_a_key_of_its_own(bed: &Bed, id: i64) {
             _ => None,
         })
         .collect();
-    assert_eq!(installed, [host.host_key], "one key was made and installed, whoever died");
+    assert_eq!(
+        installed,
+        [host.host_key],
+        "one key was made and installed, whoever died"
+    );
 }
 
 /// The one service that a test kills, stopping at points of which each is met once.
@@ -83,7 +89,10 @@ impl<'a> Mortal<'a> {
 
     fn process(bed: &Bed, left: &BTreeSet<String>, environment: &[(String, String)]) -> ServiceProcess {
         let stops = format!("{:?}", left.iter().collect::<Vec<_>>());
-        let mut all: Vec<(&str, &str)> = environment.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        let mut all: Vec<(&str, &str)> = environment
+            .iter()
+            .map(|(k, v)| (k.as_str(), v.as_str()))
+            .collect();
         all.push(("GATEWAYZEN_TESTING__STOP_AT", &stops));
         bed.start_with("ssh-worker", &all)
     }
@@ -101,7 +110,8 @@ impl<'a> Mortal<'a> {
                 self.deaths += 1;
                 let log = self.process.log();
                 let new = &log[self.read..];
-                self.left.retain(|point| !new.contains(&format!("point=\"{point}\"")));
+                self.left
+                    .retain(|point| !new.contains(&format!("point=\"{point}\"")));
                 self.process = Self::process(self.bed, &self.left, &self.environment);
             }
         };
@@ -130,8 +140,14 @@ async fn the_host_key_of_the_launch_is_replaced_and_whoever_has_it_is_refused_wi
     let (fault, unblock) = (row.fault.unwrap(), row.unblock.unwrap());
     println!("{fault}\n    {unblock}");
     assert_eq!(fault.matches("SHA256:").count(), 2, "{fault}");
-    assert!(fault.contains(&format!("but {} is expected", live.host_key_fingerprint.unwrap())), "{fault}");
-    assert!(unblock.contains("gatewayzen identity reset acme --fingerprint SHA256:"), "{unblock}");
+    assert!(
+        fault.contains(&format!("but {} is expected", live.host_key_fingerprint.unwrap())),
+        "{fault}"
+    );
+    assert!(
+        unblock.contains("gatewayzen identity reset acme --fingerprint SHA256:"),
+        "{unblock}"
+    );
     assert!(unblock.contains("somebody stands between"), "{unblock}");
     let pids = bed.fleet.hosts()[0].pids.len();
     assert!(pids > 0, "nothing was done on whatever that was");
@@ -173,7 +189,11 @@ async fn wherever_a_worker_dies_the_host_ends_with_one_key_which_is_known() {
             .unwrap();
         rows.push(id);
     }
-    let stops = rows.iter().zip(points).map(|(id, point)| format!("{id}:{point}")).collect();
+    let stops = rows
+        .iter()
+        .zip(points)
+        .map(|(id, point)| format!("{id}:{point}"))
+        .collect();
     let _services = ["dispatcher", "instance-worker", "wallet-worker"].map(|name| bed.start(name));
     let mut worker = Mortal::start(&bed, stops, Vec::new());
     // One after the other: a death for one row in the midst of another's effect would spare that one its own.
@@ -200,12 +220,17 @@ async fn an_ssh_server_that_goes_on_showing_its_old_key_is_named_and_the_old_key
     .await;
     let _services = bed.start_all();
     let id = bed
-        .launch_after("deaf", |id| bed.fleet.fault(Fault::new(FaultKind::LaunchHostKey).on(id)))
+        .launch_after("deaf", |id| {
+            bed.fleet.fault(Fault::new(FaultKind::LaunchHostKey).on(id))
+        })
         .await;
     let fault = bed.parked(id).await.fault.unwrap();
     assert!(fault.contains("still shows the SSH host key SHA256:"), "{fault}");
     assert!(fault.contains("`install_host_key` gave it SHA256:"), "{fault}");
-    assert!(kept(&bed, id).await.1.is_some(), "nothing is erased before the new key was met");
+    assert!(
+        kept(&bed, id).await.1.is_some(),
+        "nothing is erased before the new key was met"
+    );
     bed.fleet.clear_faults();
     bed.gatewayzen(&["retry", "deaf"]).await.unwrap();
     bed.reached(id, State::Live).await;
@@ -219,20 +244,50 @@ async fn an_operators_fingerprint_is_the_only_one_that_is_accepted_until_it_was_
     let id = bed.launch("acme").await;
     let live = bed.reached(id, State::Live).await;
     let reset = async |fingerprint: &str, reason: &str| {
-        let arguments = ["identity", "reset", "acme", "--fingerprint", fingerprint, "--reason", reason];
+        let arguments = [
+            "identity",
+            "reset",
+            "acme",
+            "--fingerprint",
+            fingerprint,
+            "--reason",
+            reason,
+        ];
         bed.gatewayzen(&arguments).await
     };
-    for bad in ["SHA256:short", "aa:bb", "MD5:aa", "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA!"] {
+    for bad in [
+        "SHA256:short",
+        "aa:bb",
+        "MD5:aa",
+        "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA!",
+    ] {
         let (code, sentence) = reset(bad, "none").await.unwrap_err();
         assert_eq!(code, 1);
-        assert!(sentence.contains("is no fingerprint: that of an SSH host key looks like"), "{sentence}");
+        assert!(
+            sentence.contains("is no fingerprint: that of an SSH host key looks like"),
+            "{sentence}"
+        );
     }
     let (_, sentence) = reset(&"ab".repeat(32), " ").await.unwrap_err();
-    assert!(sentence.contains("a reason has 1 to 500 characters"), "{sentence}");
+    assert!(
+        sentence.contains("a reason has 1 to 500 characters"),
+        "{sentence}"
+    );
     bed.gatewayzen(&["create", "imagined"]).await.unwrap();
-    let arguments = ["identity", "reset", "imagined", "--fingerprint", &"ab".repeat(32), "--reason", "none"];
+    let arguments = [
+        "identity",
+        "reset",
+        "imagined",
+        "--fingerprint",
+        &"ab".repeat(32),
+        "--reason",
+        "none",
+    ];
     let (_, sentence) = bed.gatewayzen(&arguments).await.unwrap_err();
-    assert!(sentence.contains("has no machine whose identity could be reset"), "{sentence}");
+    assert!(
+        sentence.contains("has no machine whose identity could be reset"),
+        "{sentence}"
+    );
 
     // The SSH host key. First a fingerprint that nobody has: the host as it was is refused as well.
     let nobodys = format!("SHA256:{}", "A".repeat(43));
@@ -240,12 +295,25 @@ async fn an_operators_fingerprint_is_the_only_one_that_is_accepted_until_it_was_
     bed.write_state(id, State::Stop).await.unwrap();
     let fault = bed.parked(id).await.fault.unwrap();
     let former = live.host_key_fingerprint.unwrap();
-    assert!(fault.contains(&format!("its SSH host key is {former}, but {nobodys} is expected")), "{fault}");
+    assert!(
+        fault.contains(&format!(
+            "its SSH host key is {former}, but {nobodys} is expected"
+        )),
+        "{fault}"
+    );
     let new = bed.fleet.rekey(&live.instance_id.unwrap()).unwrap();
-    reset(&new, "the disk was exchanged, read on its console").await.unwrap();
+    reset(&new, "the disk was exchanged, read on its console")
+        .await
+        .unwrap();
     bed.gatewayzen(&["retry", "acme"]).await.unwrap();
     bed.reached(id, State::Stopped).await;
-    let known = bed.database.repository("gatewayzen_operator").host_identity(id).await.unwrap().unwrap();
+    let known = bed
+        .database
+        .repository("gatewayzen_operator")
+        .host_identity(id)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(known.expected_host_key, None, "the key itself is pinned now");
     bed.fleet.fault(Fault::new(FaultKind::WrongHostKey).on(id));
     bed.write_state(id, State::Start).await.unwrap();
@@ -259,24 +327,37 @@ async fn an_operators_fingerprint_is_the_only_one_that_is_accepted_until_it_was_
     bed.gatewayzen(&["retry", "acme"]).await.unwrap();
     let row = bed.parked(id).await;
     let fault = row.fault.unwrap();
-    let said = format!("shows the certificate {pinned}, but the pinned one is {}", "ab".repeat(32));
+    let said = format!(
+        "shows the certificate {pinned}, but the pinned one is {}",
+        "ab".repeat(32)
+    );
     assert!(fault.contains(&said), "{fault}");
     assert!(row.unblock.unwrap().contains("gatewayzen identity reset acme"));
     reset(&pinned, "the mistake is mended").await.unwrap();
     bed.gatewayzen(&["retry", "acme"]).await.unwrap();
     bed.reached(id, State::Live).await;
 
-    let shown: Value =
-        serde_json::from_str(&bed.gatewayzen(&["--json", "identity", "show", "acme"]).await.unwrap()).unwrap();
+    let shown: Value = serde_json::from_str(
+        &bed.gatewayzen(&["--json", "identity", "show", "acme"])
+            .await
+            .unwrap(),
+    )
+    .unwrap();
     assert_eq!(shown["host_key_fingerprint"], new);
     let resets = shown["resets"].as_array().unwrap();
-    let actions: Vec<&str> = resets.iter().map(|entry| entry["action"].as_str().unwrap()).collect();
+    let actions: Vec<&str> = resets
+        .iter()
+        .map(|entry| entry["action"].as_str().unwrap())
+        .collect();
     let (ssh, tls) = ("reset-ssh-identity", "reset-tls-identity");
     assert_eq!(actions, [ssh, ssh, tls, tls]);
     assert_eq!(resets[0]["login"], "gatewayzen_operator");
     assert_eq!(resets[0]["details"]["former"], former);
     let text = bed.gatewayzen(&["identity", "show", "acme"]).await.unwrap();
-    assert!(text.contains(&new) && text.contains("made on the host") && text.contains(&pinned), "{text}");
+    assert!(
+        text.contains(&new) && text.contains("made on the host") && text.contains(&pinned),
+        "{text}"
+    );
 }
 
 /// Environment of an ssh-worker that knows the next key too.
@@ -297,12 +378,17 @@ fn admits(bed: &Bed) -> BTreeSet<Vec<&'static str>> {
         key if key == new => "new",
         _ => "another",
     };
-    bed.fleet.hosts().iter().map(|host| host.admits.iter().map(word).collect()).collect()
+    bed.fleet
+        .hosts()
+        .iter()
+        .map(|host| host.admits.iter().map(word).collect())
+        .collect()
 }
 
 /// `gatewayzen ssh-key …`: its report, or the code and the sentence.
 async fn ssh_key(bed: &Bed, act: &str) -> Result<String, (i32, String)> {
-    bed.gatewayzen(&["ssh-key", act, "--reason", "the yearly one"]).await
+    bed.gatewayzen(&["ssh-key", act, "--reason", "the yearly one"])
+        .await
 }
 
 #[tokio::test]
@@ -317,13 +403,21 @@ async fn a_fleet_goes_over_to_another_ssh_key_and_a_host_that_does_not_know_it_k
         bed.reached(*id, State::Live).await;
     }
     let (_, sentence) = ssh_key(&bed, "rotate").await.unwrap_err();
-    assert!(sentence.contains("ssh.next_key_file is not set in this ssh-worker's configuration"), "{sentence}");
+    assert!(
+        sentence.contains("ssh.next_key_file is not set in this ssh-worker's configuration"),
+        "{sentence}"
+    );
     let (_, sentence) = ssh_key(&bed, "retire").await.unwrap_err();
-    assert!(sentence.contains("no rotation has ended that brought a new key"), "{sentence}");
+    assert!(
+        sentence.contains("no rotation has ended that brought a new key"),
+        "{sentence}"
+    );
 
     services.remove(2).kill().await;
     let worker = start_with_next_key(&bed);
-    bed.gatewayzen(&["hold", "held", "--reason", "an audit"]).await.unwrap();
+    bed.gatewayzen(&["hold", "held", "--reason", "an audit"])
+        .await
+        .unwrap();
     bed.fleet.fault(Fault::new(FaultKind::ConnectionReset).on(ids[2]));
     let (code, _) = ssh_key(&bed, "rotate").await.unwrap_err();
     assert_eq!(code, 1);
@@ -337,11 +431,17 @@ async fn a_fleet_goes_over_to_another_ssh_key_and_a_host_that_does_not_know_it_k
     let (code, sentence) = ssh_key(&bed, "retire").await.unwrap_err();
     assert_eq!(code, 1);
     assert!(
-        sentence.contains("the old SSH key cannot be retired yet: 2 hosts have not been seen to let the new one")
+        sentence
+            .contains("the old SSH key cannot be retired yet: 2 hosts have not been seen to let the new one")
             && sentence.contains("in: held, silent. Mend what keeps them"),
         "{sentence}"
     );
-    assert!(bed.fleet.hosts().iter().all(|host| host.admits.contains(&bed.fleet_keys[0])));
+    assert!(
+        bed.fleet
+            .hosts()
+            .iter()
+            .all(|host| host.admits.contains(&bed.fleet_keys[0]))
+    );
 
     bed.fleet.clear_faults();
     bed.gatewayzen(&["resume", "held"]).await.unwrap();
@@ -352,7 +452,9 @@ async fn a_fleet_goes_over_to_another_ssh_key_and_a_host_that_does_not_know_it_k
     assert_eq!(admits(&bed), BTreeSet::from([vec!["old", "new"]]));
     println!("{}", ssh_key(&bed, "retire").await.unwrap());
     assert_eq!(admits(&bed), BTreeSet::from([vec!["new"]]));
-    ssh_key(&bed, "retire").await.expect("done again, it changes nothing");
+    ssh_key(&bed, "retire")
+        .await
+        .expect("done again, it changes nothing");
     bed.write_state(ids[0], State::Stop).await.unwrap();
     bed.reached(ids[0], State::Stopped).await;
 
@@ -384,9 +486,17 @@ async fn a_rotation_that_is_killed_anywhere_goes_on_and_nobody_is_locked_out() {
     let both = vec!["old", "new"];
     let of_every_run = ["begin_ssh_key_run", "release_from_ssh_key", "finish_ssh_key_run"];
     for (act, effects, left) in [
-        ("rotate", ["lease_for_ssh_key", "authorize_key", "record_ssh_login"], &both),
+        (
+            "rotate",
+            ["lease_for_ssh_key", "authorize_key", "record_ssh_login"],
+            &both,
+        ),
         ("rotate", of_every_run, &both),
-        ("retire", ["lease_for_ssh_key", "deauthorize_key", "record_ssh_login"], &vec!["new"]),
+        (
+            "retire",
+            ["lease_for_ssh_key", "deauthorize_key", "record_ssh_login"],
+            &vec!["new"],
+        ),
         ("retire", of_every_run, &vec!["new"]),
     ] {
         let mut worker = Mortal::start(&bed, around("ssh-key", &effects), with_next_key(&bed));
@@ -415,11 +525,21 @@ async fn a_rotation_and_a_step_never_have_a_row_at_once() {
     let id = bed.launch("acme").await;
     let row = bed.reached(id, State::Live).await;
     drop(services);
-    let (worker, operator) = (bed.database.repository("gatewayzen_ssh_worker"), bed.database.repository("gatewayzen_operator"));
+    let (worker, operator) = (
+        bed.database.repository("gatewayzen_ssh_worker"),
+        bed.database.repository("gatewayzen_operator"),
+    );
     let long = Duration::from_secs(60);
-    operator.ask_ssh_key_run(Act::Rotate, None, "a test").await.unwrap().unwrap();
+    operator
+        .ask_ssh_key_run(Act::Rotate, None, "a test")
+        .await
+        .unwrap()
+        .unwrap();
     let run = worker.claim_ssh_key_run("one", long).await.unwrap().unwrap();
-    assert!(worker.claim_ssh_key_run("two", long).await.unwrap().is_none(), "one run at a time");
+    assert!(
+        worker.claim_ssh_key_run("two", long).await.unwrap().is_none(),
+        "one run at a time"
+    );
     let HostLease::Taken(lease) = worker.lease_for_ssh_key(&run, id, long).await.unwrap() else {
         panic!("the row is idle");
     };
@@ -427,26 +547,45 @@ async fn a_rotation_and_a_step_never_have_a_row_at_once() {
 
     // A step waits for it, however it is asked for.
     bed.write_state(id, State::Stop).await.unwrap();
-    let take = async || worker.take_lease(id, State::Stop, None, "step", long, 3).await.unwrap();
+    let take = async || {
+        worker
+            .take_lease(id, State::Stop, None, "step", long, 3)
+            .await
+            .unwrap()
+    };
     assert!(matches!(take().await, Verdict::Busy(_)));
     worker.release_from_ssh_key(&lease).await.unwrap();
     let Verdict::Taken(step) = take().await else {
         panic!("the row was given back");
     };
-    assert!(step.number > lease.number, "the host refuses the rotation from here on");
+    assert!(
+        step.number > lease.number,
+        "the host refuses the rotation from here on"
+    );
     // And the rotation for the step.
-    assert_eq!(worker.lease_for_ssh_key(&run, id, long).await.unwrap(), HostLease::Busy);
+    assert_eq!(
+        worker.lease_for_ssh_key(&run, id, long).await.unwrap(),
+        HostLease::Busy
+    );
     let key = "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
     let late = worker.record_ssh_login(&lease, key, true).await.unwrap();
-    assert!(late.or_overtaken().is_err(), "a rotation of the past writes nothing");
+    assert!(
+        late.or_overtaken().is_err(),
+        "a rotation of the past writes nothing"
+    );
     let outcome = Outcome::Advance {
         to: State::Stopped,
         facts: Facts::default(),
         why: "a test".into(),
     };
     worker.finish_step(&step, &outcome, long).await.unwrap();
-    bed.gatewayzen(&["hold", "acme", "--reason", "an audit"]).await.unwrap();
-    assert_eq!(worker.lease_for_ssh_key(&run, id, long).await.unwrap(), HostLease::Held);
+    bed.gatewayzen(&["hold", "acme", "--reason", "an audit"])
+        .await
+        .unwrap();
+    assert_eq!(
+        worker.lease_for_ssh_key(&run, id, long).await.unwrap(),
+        HostLease::Held
+    );
     bed.gatewayzen(&["resume", "acme"]).await.unwrap();
     let HostLease::Taken(lease) = worker.lease_for_ssh_key(&run, id, long).await.unwrap() else {
         panic!("it goes on");

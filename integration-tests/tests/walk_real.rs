@@ -121,11 +121,21 @@ async fn a_real_openssh_gets_a_host_key_of_its_own_and_goes_over_to_another_logi
     let on_host = async |command: &str| fleet.on_host(&instance, command).await.trim().to_owned();
 
     // What OpenSSH shows to a stranger is what the row says, and nothing else.
-    let scan = format!("ssh-keyscan -p {} $HOST 2>/dev/null | ssh-keygen -lf - | cut -d ' ' -f 2", fleet.facts["ssh_port"]);
+    let scan = format!(
+        "ssh-keyscan -p {} $HOST 2>/dev/null | ssh-keygen -lf - | cut -d ' ' -f 2",
+        fleet.facts["ssh_port"]
+    );
     assert_eq!(Some(on_host(&scan).await), live.host_key_fingerprint);
     let private = on_host("grep -rl 'PRIVATE KEY' root .gatewayzen .ssh | grep -v tls/").await;
-    assert_eq!(private, "root/etc/ssh/ssh_host_ed25519_key", "the only private key that is left");
-    assert_eq!(on_host("ls root/var/lib/cloud/instance").await, "", "no copy of the user data");
+    assert_eq!(
+        private, "root/etc/ssh/ssh_host_ed25519_key",
+        "the only private key that is left"
+    );
+    assert_eq!(
+        on_host("ls root/var/lib/cloud/instance").await,
+        "",
+        "no copy of the user data"
+    );
     let (launched, erased): (String, bool) = sqlx::query_as(
         "SELECT request::text, sealed_user_data IS NULL AND pending_host_key IS NULL FROM launch_attempts WHERE gatewayd_id = $1",
     )
@@ -145,7 +155,11 @@ async fn a_real_openssh_gets_a_host_key_of_its_own_and_goes_over_to_another_logi
     let public = std::fs::read_to_string(format!("{file}.pub")).unwrap();
     services.remove(2).kill().await;
     services.push(fleet.start_with("ssh-worker", &[("GATEWAYZEN_SSH__NEXT_KEY_FILE", &file)]));
-    let ssh_key = async |act: &str| fleet.gatewayzen(&["ssh-key", act, "--reason", "the yearly one"]).await;
+    let ssh_key = async |act: &str| {
+        fleet
+            .gatewayzen(&["ssh-key", act, "--reason", "the yearly one"])
+            .await
+    };
     println!("{}", ssh_key("rotate").await.unwrap());
     let authorized = on_host("cat .ssh/authorized_keys").await;
     assert_eq!(authorized.lines().count(), 2, "{authorized}");

@@ -10,7 +10,11 @@ use crate::failure::{Failure, refusal};
 use crate::output::Output;
 use crate::text::{moment, paragraphs, rfc3339};
 
-pub(crate) async fn identity(connections: &Connections, output: &Output, act: Identity) -> Result<(), Failure> {
+pub(crate) async fn identity(
+    connections: &Connections,
+    output: &Output,
+    act: Identity,
+) -> Result<(), Failure> {
     let repository = connections.repository().await?;
     match act {
         Identity::Show { name } => show(&repository, output, &name).await,
@@ -43,18 +47,27 @@ async fn show(repository: &Repository, output: &Output, name: &str) -> Result<()
         }));
     }
     let mut pairs = vec![
-        ("machine".to_owned(), row.instance_id.clone().unwrap_or_else(|| "none".into())),
+        (
+            "machine".to_owned(),
+            row.instance_id.clone().unwrap_or_else(|| "none".into()),
+        ),
         ("SSH host key".to_owned(), host_key(&row, known.as_ref())),
         (
             "certificate".to_owned(),
-            row.tls_fingerprint.clone().unwrap_or_else(|| "none is pinned".into()),
+            row.tls_fingerprint
+                .clone()
+                .unwrap_or_else(|| "none is pinned".into()),
         ),
     ];
     for key in known.iter().flat_map(|known| &known.lets_in) {
         pairs.push(("lets in".to_owned(), format!("the SSH key {key}")));
     }
     for entry in &audit {
-        let by = entry.person.as_ref().map(|person| format!(" ({person})")).unwrap_or_default();
+        let by = entry
+            .person
+            .as_ref()
+            .map(|person| format!(" ({person})"))
+            .unwrap_or_default();
         let text = format!(
             "{} by {}{by}, {} → {}: {}",
             moment(entry.at, row.read_at),
@@ -65,7 +78,12 @@ async fn show(repository: &Repository, output: &Output, name: &str) -> Result<()
         );
         pairs.push((entry.action.clone(), text));
     }
-    output.text(&format!("{} ({})\n{}", row.name, row.state, paragraphs(&pairs, output.width)))
+    output.text(&format!(
+        "{} ({})\n{}",
+        row.name,
+        row.state,
+        paragraphs(&pairs, output.width)
+    ))
 }
 
 fn host_key(row: &Gatewayd, known: Option<&HostIdentity>) -> String {
@@ -99,9 +117,14 @@ async fn reset(
         .await?
         .map_err(|why| Failure::Failed(refusal(&why)))?;
     if output.json {
-        return output.json(&json!({ "kind": reset.kind, "former": reset.former, "expected": reset.expected }));
+        return output
+            .json(&json!({ "kind": reset.kind, "former": reset.former, "expected": reset.expected }));
     }
-    let what = if reset.kind == "ssh" { "SSH host key" } else { "TLS certificate" };
+    let what = if reset.kind == "ssh" {
+        "SSH host key"
+    } else {
+        "TLS certificate"
+    };
     output.text(&format!(
         "{name}: from now on only the {what} {} is accepted; it was {}\n\
          what has a fault because of it wants `gatewayzen retry {name}`\n",

@@ -38,7 +38,10 @@ async fn run(repository: &Repository, output: &Output, act: Act, reason: &str) -
         .map_err(|why| Failure::Failed(refusal(&why)))?;
     let run = ended(repository, id).await?;
     if let Some(error) = &run.error {
-        return Err(Failure::Failed(format!("the {} was not done: {error}", act.name())));
+        return Err(Failure::Failed(format!(
+            "the {} was not done: {error}",
+            act.name()
+        )));
     }
     let Some(report) = run.report.as_ref().map(|report| &report.0) else {
         return Err(Failure::Failed(format!("run {id} left no report")));
@@ -66,7 +69,10 @@ async fn ended(repository: &Repository, id: i64) -> Result<SshKeyRun, Failure> {
             return Ok(run);
         }
         // What nobody waits for must not be done later: it is taken back, unless somebody takes it this very moment.
-        if run.began_at.is_none() && asked.elapsed() > TAKEN_WITHIN && repository.withdraw_ssh_key_run(id).await? {
+        if run.began_at.is_none()
+            && asked.elapsed() > TAKEN_WITHIN
+            && repository.withdraw_ssh_key_run(id).await?
+        {
             return Err(Failure::Failed(format!(
                 "no ssh-worker took it within {} s, so it was taken back: see that one runs (`gatewayzen doctor`), and that no other \
                  run is in hand (SELECT * FROM ssh_key_runs WHERE ended_at IS NULL)",
@@ -95,10 +101,20 @@ fn as_text(act: Act, report: &Report, width: Option<usize>) -> String {
         .hosts
         .iter()
         .filter(|host| host.fate != Fate::Done)
-        .map(|host| vec![host.name.clone(), host.state.clone(), word(host.fate).to_owned(), host.why.clone()])
+        .map(|host| {
+            vec![
+                host.name.clone(),
+                host.state.clone(),
+                word(host.fate).to_owned(),
+                host.why.clone(),
+            ]
+        })
         .collect();
     if !others.is_empty() {
-        out.push_str(&format!("\n{}", text::table(&["HOST", "STATE", "WHAT", "WHY"], &others, width)));
+        out.push_str(&format!(
+            "\n{}",
+            text::table(&["HOST", "STATE", "WHAT", "WHY"], &others, width)
+        ));
         out.push_str(&format!(
             "\nMend what keeps these, then run `gatewayzen ssh-key {} --reason …` again; it goes on where it ended.\n",
             act.name()
@@ -127,7 +143,9 @@ fn word(fate: Fate) -> &'static str {
 /// What a host lets in, in a word.
 fn standing(lets_in: &[String], run: Option<&SshKeyRun>) -> &'static str {
     let has = |key: Option<&String>| key.is_some_and(|key| lets_in.contains(key));
-    let (old, new) = run.map_or((false, false), |run| (has(run.old_key.as_ref()), has(run.new_key.as_ref())));
+    let (old, new) = run.map_or((false, false), |run| {
+        (has(run.old_key.as_ref()), has(run.new_key.as_ref()))
+    });
     match (old, new) {
         (true, true) => "both",
         (false, true) => "new",
@@ -167,8 +185,10 @@ async fn status(repository: &Repository, output: &Output) -> Result<(), Failure>
         Some(run) => format!(
             "the last {} {}: old key {}, new key {}\n",
             run.act,
-            run.ended_at
-                .map_or_else(|| "is under way".to_owned(), |at| format!("ended {}", moment(at, now))),
+            run.ended_at.map_or_else(
+                || "is under way".to_owned(),
+                |at| format!("ended {}", moment(at, now))
+            ),
             run.old_key.as_deref().unwrap_or("-"),
             run.new_key.as_deref().unwrap_or("-")
         ),
@@ -177,7 +197,11 @@ async fn status(repository: &Repository, output: &Output) -> Result<(), Failure>
         .iter()
         .map(|host| {
             let seen = host.seen_at.map_or_else(|| "-".to_owned(), |at| moment(at, now));
-            let lets_in = if host.lets_in.is_empty() { "-".to_owned() } else { host.lets_in.join(", ") };
+            let lets_in = if host.lets_in.is_empty() {
+                "-".to_owned()
+            } else {
+                host.lets_in.join(", ")
+            };
             let standing = standing(&host.lets_in, run).to_owned();
             vec![host.name.clone(), host.state.clone(), standing, seen, lets_in]
         })

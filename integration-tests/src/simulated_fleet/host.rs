@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use russh::keys::{PrivateKey, PublicKey};
 use russh::keys::ssh_key::private::Ed25519Keypair;
+use russh::keys::{PrivateKey, PublicKey};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 

@@ -10,12 +10,12 @@ use russh::{Channel, ChannelId};
 use tokio::io::AsyncWriteExt as _;
 use tokio_util::sync::CancellationToken;
 
-use super::{Shared, lock};
 use super::commands::{self, Outcome};
 use super::faults::{FaultKind, means};
 use super::host::Host;
 use super::ledger::{Event, millis};
 use super::network::Line;
+use super::{Shared, lock};
 
 /// How much a flooding command writes.
 const FLOOD_BYTES: usize = 200 << 20;

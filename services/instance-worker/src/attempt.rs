@@ -165,7 +165,10 @@ impl InstanceSteps {
     ) -> Result<Result<String, Failure>, StepError> {
         let request = stored_request(attempt)?;
         let row = attempt.id.to_string();
-        let sealed = attempt.sealed_user_data.as_deref().ok_or_else(|| forgotten(attempt))?;
+        let sealed = attempt
+            .sealed_user_data
+            .as_deref()
+            .ok_or_else(|| forgotten(attempt))?;
         let user_data = self
             .keys
             .open(Place::launch_user_data(&row), sealed)
@@ -319,7 +322,10 @@ fn not_made(error: impl std::fmt::Display) -> StepError {
 /// Only of an attempt whose instance is known, which nobody sends again.
 fn forgotten(attempt: &LaunchAttempt) -> StepError {
     StepError::permanent(
-        format!("the user data of launch attempt {} was erased, so it cannot be sent again", attempt.id),
+        format!(
+            "the user data of launch attempt {} was erased, so it cannot be sent again",
+            attempt.id
+        ),
         "Write the state `terminate`, and then `instance`.",
     )
 }

@@ -157,9 +157,16 @@ impl<'a> Host<'a> {
             let identity = repository.host_identity(row.id).await?;
             self.identity = identity.ok_or(StepError::Overtaken)?;
         }
-        let ours = self.steps.ssh.public(self.session.logged_in_with()).map(fingerprint);
+        let ours = self
+            .steps
+            .ssh
+            .public(self.session.logged_in_with())
+            .map(fingerprint);
         if let Some(ours) = ours.filter(|key| !self.identity.lets_in.contains(key)) {
-            repository.record_ssh_login(lease, &ours, true).await?.or_overtaken()?;
+            repository
+                .record_ssh_login(lease, &ours, true)
+                .await?
+                .or_overtaken()?;
             self.identity.lets_in.push(ours);
         }
         Ok(self)
@@ -169,7 +176,10 @@ impl<'a> Host<'a> {
     pub(crate) async fn again(&self, which: FleetKey) -> Result<Session, ConnectError> {
         let accepted = Accepted::from(self.session.host_key());
         let (address, reach) = (self.session.address(), self.steps.connect_timeout);
-        self.steps.ssh.connect_with(which, address, &accepted, reach).await
+        self.steps
+            .ssh
+            .connect_with(which, address, &accepted, reach)
+            .await
     }
 
     /// Runs a command for at most `time`, and returns however it ended.

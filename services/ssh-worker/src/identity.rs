@@ -112,7 +112,10 @@ mod tests {
         assert_eq!(accepts(None, Some(3)), [3]);
         assert_eq!(accepts(Some(2), Some(3)), [3]);
         let shown = Accepted::of(&identity(Some(2), None)).unwrap().shown();
-        assert_eq!(shown, format!("{} or {}", fingerprint(&key(1)), fingerprint(&key(2))));
+        assert_eq!(
+            shown,
+            format!("{} or {}", fingerprint(&key(1)), fingerprint(&key(2)))
+        );
     }
 
     #[test]

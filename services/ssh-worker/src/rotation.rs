@@ -105,7 +105,8 @@ impl Rotator {
             match tokio::time::timeout_at(expires - margin, renewal).await {
                 Ok(Ok(())) => expires = asked + self.lease,
                 // Postgres is away for a moment.
-                Ok(Err(error)) if error.is_outage() && Instant::now() + self.lease / 3 < expires - margin => {}
+                Ok(Err(error)) if error.is_outage() && Instant::now() + self.lease / 3 < expires - margin => {
+                }
                 Ok(Err(error)) => return error.to_string(),
                 Err(_) => return "its lease could not be renewed in time".to_owned(),
             }
@@ -150,7 +151,10 @@ impl Rotator {
             ),
             Ok(HostLease::Busy) => (
                 Fate::Busy,
-                format!("a step had it in hand for longer than {} s; rotate again", BUSY_FOR.as_secs()),
+                format!(
+                    "a step had it in hand for longer than {} s; rotate again",
+                    BUSY_FOR.as_secs()
+                ),
             ),
             Ok(HostLease::Taken(lease)) => {
                 let done = self.on_host(run.act, &lease).await;
@@ -207,8 +211,13 @@ impl Rotator {
         match tokio::time::timeout(self.at_most(), work).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(Halt::Fail(error))) => Err(error.to_string()),
-            Ok(Err(Halt::Wait { waiting_for, .. })) => Err(format!("it waits for {waiting_for}; rotate again")),
-            Err(_) => Err(format!("it took longer than {} s and was cut off", self.at_most().as_secs())),
+            Ok(Err(Halt::Wait { waiting_for, .. })) => {
+                Err(format!("it waits for {waiting_for}; rotate again"))
+            }
+            Err(_) => Err(format!(
+                "it took longer than {} s and was cut off",
+                self.at_most().as_secs()
+            )),
         }
     }
 

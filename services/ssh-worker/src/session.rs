@@ -83,7 +83,9 @@ impl Ssh {
     pub fn with_next(mut self, key: &[u8]) -> Result<Self, String> {
         let next = private_key(key)?;
         if next.public_key().key_data() == self.current.public_key().key_data() {
-            return Err("it holds the same key as ssh.key_file; make another one for the fleet to go over to".into());
+            return Err(
+                "it holds the same key as ssh.key_file; make another one for the fleet to go over to".into(),
+            );
         }
         self.next = Some(Arc::new(next));
         Ok(self)
@@ -232,11 +234,7 @@ impl Ssh {
         }
     }
 
-    async fn authenticate(
-        &self,
-        which: FleetKey,
-        handle: &mut Handle<Guard>,
-    ) -> Result<bool, russh::Error> {
+    async fn authenticate(&self, which: FleetKey, handle: &mut Handle<Guard>) -> Result<bool, russh::Error> {
         let key = self.private(which);
         // RSA's first signatures were SHA-1, which no server takes any more: asked for what this one takes.
         let hash = if key.algorithm().is_rsa() {

@@ -94,7 +94,10 @@ impl Machine {
         assert!(home.shell(script).status().unwrap().success());
         // Whatever reloads a server must reach this one and no other.
         let sshd = std::process::Command::new("sh")
-            .args(["-c", "trap 'echo reloaded >>reloads' HUP; while :; do sleep 0.05; done"])
+            .args([
+                "-c",
+                "trap 'echo reloaded >>reloads' HUP; while :; do sleep 0.05; done",
+            ])
             .current_dir(home.0.path())
             .spawn()
             .unwrap();
@@ -104,7 +107,10 @@ impl Machine {
         let cloud = "var/lib/cloud/instance";
         machine.write(&format!("{cloud}/user-data.txt"), "#cloud-config\n");
         machine.write(&format!("{cloud}/obj.pkl"), "pickled");
-        machine.write(&format!("{cloud}/another"), &format!("ed25519_private: |\n{launch}"));
+        machine.write(
+            &format!("{cloud}/another"),
+            &format!("ed25519_private: |\n{launch}"),
+        );
         machine.write(&format!("{cloud}/sem/config_ssh"), "done");
         machine.write("var/log/cloud-init.log", &launch);
         machine.write("var/log/syslog", "nothing of it");
@@ -141,7 +147,11 @@ impl Machine {
             .env("GATEWAYZEN_AS_ROOT", "");
         let output = shell.output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        (text(output.stdout), output.status.code().unwrap(), text(output.stderr))
+        (
+            text(output.stdout),
+            output.status.code().unwrap(),
+            text(output.stderr),
+        )
     }
 
     fn make(&self) -> String {
@@ -151,12 +161,19 @@ impl Machine {
     }
 
     fn install(&self, new: &str, before: &str) -> (String, i32, String) {
-        let variables = [("GATEWAYZEN_HOST_KEY", new), ("GATEWAYZEN_HOST_KEY_BEFORE", before)];
+        let variables = [
+            ("GATEWAYZEN_HOST_KEY", new),
+            ("GATEWAYZEN_HOST_KEY_BEFORE", before),
+        ];
         self.run(Command::InstallHostKey, &variables)
     }
 
     fn everything_under(&self, path: &str) -> String {
-        let output = self.home.shell(&format!("grep -r '' {path} 2>/dev/null")).output().unwrap();
+        let output = self
+            .home
+            .shell(&format!("grep -r '' {path} 2>/dev/null"))
+            .output()
+            .unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 }
@@ -167,7 +184,11 @@ fn a_host_key_is_made_once_installed_and_the_launchs_is_erased_everywhere() {
     let (before, launch) = (machine.in_place(), machine.read("etc/ssh/ssh_host_ed25519_key"));
     let new = machine.make();
     assert_ne!(new, before);
-    assert_eq!(machine.make(), new, "a try after a crash finds the one that was made");
+    assert_eq!(
+        machine.make(),
+        new,
+        "a try after a crash finds the one that was made"
+    );
     for _ in 0..2 {
         assert_eq!(machine.install(&new, &before).1, 0);
         assert_eq!(machine.in_place(), new);
@@ -178,8 +199,16 @@ fn a_host_key_is_made_once_installed_and_the_launchs_is_erased_everywhere() {
     }
     assert_eq!(mode(&machine.path("etc/ssh/ssh_host_ed25519_key")), 0o600);
     assert!(machine.read("etc/ssh/ssh_host_ed25519_key.pub").starts_with(&new));
-    assert!(machine.read("etc/ssh/sshd_config.d/00-gatewayzen.conf").contains("ssh_host_ed25519_key"));
-    assert_eq!(machine.make(), new, "until it is erased it can be installed again");
+    assert!(
+        machine
+            .read("etc/ssh/sshd_config.d/00-gatewayzen.conf")
+            .contains("ssh_host_ed25519_key")
+    );
+    assert_eq!(
+        machine.make(),
+        new,
+        "until it is erased it can be installed again"
+    );
 
     for _ in 0..2 {
         let (_, status, errors) = machine.run(Command::EraseHostKey, &[("GATEWAYZEN_HOST_KEY", &new)]);
@@ -189,9 +218,13 @@ fn a_host_key_is_made_once_installed_and_the_launchs_is_erased_everywhere() {
     let secret = launch.lines().nth(3).unwrap();
     assert!(!machine.everything_under(".").contains(secret));
     assert!(!machine.home.0.path().join(".gatewayzen/ssh").exists());
-    for gone in ["etc/ssh/ssh_host_rsa_key", "etc/ssh/ssh_host_ecdsa_key.pub", "var/lib/cloud/instance/user-data.txt",
-        "var/lib/cloud/instance/obj.pkl", "var/log/cloud-init.log"]
-    {
+    for gone in [
+        "etc/ssh/ssh_host_rsa_key",
+        "etc/ssh/ssh_host_ecdsa_key.pub",
+        "var/lib/cloud/instance/user-data.txt",
+        "var/lib/cloud/instance/obj.pkl",
+        "var/log/cloud-init.log",
+    ] {
         assert!(!machine.path(gone).exists(), "{gone}");
     }
     assert_eq!(machine.read("var/lib/cloud/instance/sem/config_ssh"), "done");
@@ -227,18 +260,31 @@ fn a_login_key_is_added_once_and_taken_out_only_where_the_other_stays() {
     assert_eq!(status, 1);
     assert!(errors.contains("nothing is taken out"), "{errors}");
     for _ in 0..2 {
-        assert_eq!(machine.run(Command::AuthorizeKey, &[("GATEWAYZEN_SSH_KEY", new)]).1, 0);
+        assert_eq!(
+            machine
+                .run(Command::AuthorizeKey, &[("GATEWAYZEN_SSH_KEY", new)])
+                .1,
+            0
+        );
     }
     let text = fs::read_to_string(&file).unwrap();
     assert_eq!(text, format!("# ours\n{old} ubuntu@first\n{new} gatewayzen\n"));
     for _ in 0..2 {
         assert_eq!(out(old, new).1, 0);
-        assert_eq!(fs::read_to_string(&file).unwrap(), format!("# ours\n{new} gatewayzen\n"));
+        assert_eq!(
+            fs::read_to_string(&file).unwrap(),
+            format!("# ours\n{new} gatewayzen\n")
+        );
     }
     assert_eq!(mode(&file), 0o600);
     // And where there was no file at all.
     fs::remove_file(&file).unwrap();
-    assert_eq!(machine.run(Command::AuthorizeKey, &[("GATEWAYZEN_SSH_KEY", new)]).1, 0);
+    assert_eq!(
+        machine
+            .run(Command::AuthorizeKey, &[("GATEWAYZEN_SSH_KEY", new)])
+            .1,
+        0
+    );
     assert_eq!(fs::read_to_string(&file).unwrap(), format!("{new} gatewayzen\n"));
 }
 

@@ -69,14 +69,24 @@ impl Repository {
 
     /// Keeps the host key that a machine is about to be given: it is accepted from now on, beside the present one.
     pub async fn keep_pending_host_key(&self, lease: &Lease, key: &str) -> Result<LeaseCheck> {
-        self.with_host_key("keep_pending_host_key", "SELECT keep_pending_host_key($1, $2, $3, $4)", lease, key)
-            .await
+        self.with_host_key(
+            "keep_pending_host_key",
+            "SELECT keep_pending_host_key($1, $2, $3, $4)",
+            lease,
+            key,
+        )
+        .await
     }
 
     /// Makes the pending host key the one that counts: the former one is accepted no more.
     pub async fn promote_host_key(&self, lease: &Lease, key: &str) -> Result<LeaseCheck> {
-        self.with_host_key("promote_host_key", "SELECT promote_host_key($1, $2, $3, $4)", lease, key)
-            .await
+        self.with_host_key(
+            "promote_host_key",
+            "SELECT promote_host_key($1, $2, $3, $4)",
+            lease,
+            key,
+        )
+        .await
     }
 
     /// Pins the host key that was met, which has the fingerprint that an operator expects.

@@ -70,7 +70,8 @@ pub enum HostLease {
     NoMachine,
 }
 
-const RUN: &str = "id, act, asked_at, asked_by, began_at, ended_at, lease_owner, old_key, new_key, report, error";
+const RUN: &str =
+    "id, act, asked_at, asked_by, began_at, ended_at, lease_owner, old_key, new_key, report, error";
 
 impl Repository {
     /// Writes whether a machine let one of the fleet's SSH keys in.
@@ -124,7 +125,8 @@ impl Repository {
 
     /// The latest run that said with which keys it is done.
     pub async fn last_ssh_key_run(&self) -> Result<Option<SshKeyRun>> {
-        let sql = format!("SELECT {RUN} FROM ssh_key_runs WHERE new_key IS NOT NULL ORDER BY id DESC LIMIT 1");
+        let sql =
+            format!("SELECT {RUN} FROM ssh_key_runs WHERE new_key IS NOT NULL ORDER BY id DESC LIMIT 1");
         Ok(sqlx::query_as(sqlx::AssertSqlSafe(sql))
             .fetch_optional(&self.pool)
             .await?)
@@ -145,15 +147,20 @@ impl Repository {
 
     /// Takes an open run; `None` where there is none, or another has one in hand.
     pub async fn claim_ssh_key_run(&self, owner: &str, lease: Duration) -> Result<Option<RunLease>> {
-        let taken: Option<(i64, Uuid, String)> = sqlx::query_as("SELECT id, token, act FROM claim_ssh_key_run($1, $2)")
-            .bind(owner)
-            .bind(interval(lease))
-            .fetch_optional(&self.pool)
-            .await?;
+        let taken: Option<(i64, Uuid, String)> =
+            sqlx::query_as("SELECT id, token, act FROM claim_ssh_key_run($1, $2)")
+                .bind(owner)
+                .bind(interval(lease))
+                .fetch_optional(&self.pool)
+                .await?;
         Ok(taken.map(|(id, token, act)| RunLease {
             id,
             token,
-            act: if act == Act::Retire.name() { Act::Retire } else { Act::Rotate },
+            act: if act == Act::Retire.name() {
+                Act::Retire
+            } else {
+                Act::Rotate
+            },
         }))
     }
 
@@ -203,16 +210,17 @@ impl Repository {
 
     /// Takes the lease of a row, so that a run may act on its host for at most `length`.
     pub async fn lease_for_ssh_key(&self, run: &RunLease, id: i64, length: Duration) -> Result<HostLease> {
-        let (verdict, generation, token, number): (String, Option<i64>, Option<Uuid>, Option<i64>) = crash::around(
-            "lease_for_ssh_key",
-            sqlx::query_as("SELECT * FROM lease_for_ssh_key($1, $2, $3, $4)")
-                .bind(run.id)
-                .bind(run.token)
-                .bind(id)
-                .bind(interval(length))
-                .fetch_one(&self.pool),
-        )
-        .await?;
+        let (verdict, generation, token, number): (String, Option<i64>, Option<Uuid>, Option<i64>) =
+            crash::around(
+                "lease_for_ssh_key",
+                sqlx::query_as("SELECT * FROM lease_for_ssh_key($1, $2, $3, $4)")
+                    .bind(run.id)
+                    .bind(run.token)
+                    .bind(id)
+                    .bind(interval(length))
+                    .fetch_one(&self.pool),
+            )
+            .await?;
         Ok(match (verdict.as_str(), generation, token, number) {
             ("taken", Some(generation), Some(token), Some(number)) => HostLease::Taken(Lease {
                 id,
