@@ -72,6 +72,15 @@ impl Home {
     }
 }
 
+/// Waits for a condition, for a limit that only a defect reaches.
+fn soon(happens: impl Fn() -> bool) {
+    let end = std::time::Instant::now() + Duration::from_secs(60);
+    while !happens() {
+        assert!(std::time::Instant::now() < end, "it takes a minute already");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// The files of a machine's root as cloud-init left them, and a shell in which the commands find them.
 struct Machine {
     home: Home,
@@ -93,15 +102,20 @@ impl Machine {
             for kind in ed25519 rsa ecdsa; do ssh-keygen -q -t $kind -N '' -C '' -f ssh_host_${kind}_key; done";
         assert!(home.shell(script).status().unwrap().success());
         // Whatever reloads a server must reach this one and no other.
-        let sshd = std::process::Command::new("sh")
+        // Under nohup a shell would inherit that SIGHUP is ignored, and could not trap it.
+        let sshd = std::process::Command::new("env")
             .args([
+                "--default-signal=HUP",
+                "sh",
                 "-c",
-                "trap 'echo reloaded >>reloads' HUP; while :; do sleep 0.05; done",
+                "trap 'echo reloaded >>reloads' HUP; touch ready; while :; do sleep 0.05; done",
             ])
             .current_dir(home.0.path())
             .spawn()
             .unwrap();
         let machine = Machine { home, sshd };
+        // A signal before its trap is set would end it.
+        soon(|| machine.home.0.path().join("ready").exists());
         machine.write("run/sshd.pid", &machine.sshd.id().to_string());
         let launch = machine.read("etc/ssh/ssh_host_ed25519_key");
         let cloud = "var/lib/cloud/instance";
@@ -194,9 +208,7 @@ fn a_host_key_is_made_once_installed_and_the_launchs_is_erased_everywhere() {
         assert_eq!(machine.in_place(), new);
     }
     let reloads = machine.home.0.path().join("reloads");
-    while fs::read_to_string(&reloads).unwrap_or_default().is_empty() {
-        std::thread::yield_now();
-    }
+    soon(|| !fs::read_to_string(&reloads).unwrap_or_default().is_empty());
     assert_eq!(mode(&machine.path("etc/ssh/ssh_host_ed25519_key")), 0o600);
     assert!(machine.read("etc/ssh/ssh_host_ed25519_key.pub").starts_with(&new));
     assert!(
