@@ -1,7 +1,8 @@
 """Local hosts: for each running instance a real sshd and a real gatewayd on the instance's own loopback address.
 
 A host is a folder that stands for the home of the login user on a golden image: `gatewayd/` is a git checkout, `enter` is
-what sshd runs for every login, `ssh/` holds what cloud-init would have written. Everything that runs in it carries
+what sshd runs for every login, `root/` holds those files of a machine's root that concern us, as cloud-init would have written
+them. Everything that runs in it carries
 HOME=<folder>, and so it is found and ended, whoever started it.
 """
 
@@ -34,16 +35,16 @@ ENTER = """#!/bin/sh
 # Run by sshd for every login on this host: the golden image's login environment and home, then the command asked for.
 cd {home} || exit 1
 set -- env -i HOME={home} USER={user} LOGNAME={user} SHELL=/bin/bash LANG=C.UTF-8 TERM="${{TERM:-dumb}}" PATH={path} \\
-  PM2_HOME={home}/.pm2 HOST={address} PORT={port} SSL=true DATABASE_URL={database_url} {extra} /bin/bash
+  GATEWAYZEN_ROOT={home}/root GATEWAYZEN_AS_ROOT= PM2_HOME={home}/.pm2 HOST={address} PORT={port} SSL=true DATABASE_URL={database_url} {extra} /bin/bash
 if [ -n "$SSH_ORIGINAL_COMMAND" ]; then exec "$@" -c "$SSH_ORIGINAL_COMMAND"; fi
 exec "$@" --norc -i
 """
 
 SSHD_CONFIG = """ListenAddress {address}
 Port {port}
-HostKey "{home}/ssh/ssh_host_ed25519_key"
-AuthorizedKeysFile "{home}/ssh/authorized_keys"
-PidFile "{home}/sshd.pid"
+HostKey "{home}/root/etc/ssh/ssh_host_ed25519_key"
+AuthorizedKeysFile "{home}/.ssh/authorized_keys"
+PidFile "{home}/root/run/sshd.pid"
 AllowUsers {user}
 UsePAM {pam}
 StrictModes no
@@ -213,12 +214,13 @@ class Host:
         self._pause(self.settings["boot_delay"])
         if self.want != "up":
             return
-        home, ssh = self.folder, self.folder / "ssh"
-        ssh.mkdir(parents=True, exist_ok=True)
+        home, root = self.folder, self.folder / "root"
+        for folder in ("etc/ssh", "run", "var/lib/cloud/instance"):
+            (root / folder).mkdir(parents=True, exist_ok=True)
         if not (home / "gatewayd").exists():
             subprocess.run([CHECKOUT, home / "gatewayd", self.tag], check=True, capture_output=True)
         self.postgres.create(self.database, "" if self.tag == "v3.29.0" else LAST_MIGRATION)
-        self._write_keys(ssh)
+        self._first_boot(home, root)
         light = self.settings["mode"] == "light"
         enter = home / "enter"
         enter.write_text(
@@ -260,18 +262,23 @@ class Host:
             time.sleep(0.02)
         raise RuntimeError("sshd does not listen; " + _read(home / "sshd.log").decode(errors="replace")[-300:])
 
-    def _write_keys(self, ssh):
-        (ssh / "authorized_keys").write_text(self.public_key.strip() + "\n")
-        private = ssh / "ssh_host_ed25519_key"
+    def _first_boot(self, home, root):
+        """What cloud-init does once for an instance: keys, and its copy of the user data."""
+        private = root / "etc/ssh/ssh_host_ed25519_key"
         if private.exists():
-            return  # a second boot: cloud-init writes host keys once for an instance
+            return
+        (home / ".ssh").mkdir(mode=0o700, exist_ok=True)
+        (home / ".ssh/authorized_keys").write_text(self.public_key.strip() + "\n")
+        copy = root / "var/lib/cloud/instance/user-data.txt"
+        copy.touch(0o600)
+        copy.write_text(self.user_data)
         keys = _ssh_keys(self.user_data)
         if keys is None:  # a real host then makes keys that nobody knows
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", private], check=True)
             return
         private.touch(0o600)
         private.write_text(keys[0].rstrip("\n") + "\n")
-        (ssh / "ssh_host_ed25519_key.pub").write_text(keys[1].rstrip("\n") + "\n")
+        private.with_suffix(".pub").write_text(keys[1].rstrip("\n") + "\n")
 
     def _wait_for_address(self):
         """An ended instance's address may be given out again before its host is gone."""

@@ -13,6 +13,7 @@ use integration_tests::harness::{LocalFleet, Mode, eventually};
 /// Each environment of local hosts has a network of its own; the demo has 127.64.
 const NETWORK: u8 = 71;
 const NETWORK_OF_MANY: u8 = 72;
+const NETWORK_OF_IDENTITIES: u8 = 73;
 
 /// Asks the running gatewayd for its cold wallet, on its host; prints nothing while it does not answer.
 const ASK_WALLET: &str = r#"cd gatewayd && node -e '
@@ -107,5 +108,67 @@ async fn three_real_gatewayds_come_to_live_side_by_side() {
         wallets.insert(wallet);
     }
     assert_eq!(wallets.len(), 3, "each has a wallet of its own");
+    fleet.end().await;
+}
+
+#[tokio::test]
+async fn a_real_openssh_gets_a_host_key_of_its_own_and_goes_over_to_another_login_key() {
+    let fleet = LocalFleet::new(Mode::Light, NETWORK_OF_IDENTITIES, "").await;
+    let mut services = fleet.start_all();
+    let id = fleet.launch("acme").await;
+    let live = fleet.reached(id, State::Live).await;
+    let instance = live.instance_id.clone().unwrap();
+    let on_host = async |command: &str| fleet.on_host(&instance, command).await.trim().to_owned();
+
+    // What OpenSSH shows to a stranger is what the row says, and nothing else.
+    let scan = format!(
+        "ssh-keyscan -p {} $HOST 2>/dev/null | ssh-keygen -lf - | cut -d ' ' -f 2",
+        fleet.facts["ssh_port"]
+    );
+    assert_eq!(Some(on_host(&scan).await), live.host_key_fingerprint);
+    let private = on_host("grep -rl 'PRIVATE KEY' root .gatewayzen .ssh | grep -v tls/").await;
+    assert_eq!(
+        private, "root/etc/ssh/ssh_host_ed25519_key",
+        "the only private key that is left"
+    );
+    assert_eq!(
+        on_host("ls root/var/lib/cloud/instance").await,
+        "",
+        "no copy of the user data"
+    );
+    let (launched, erased): (String, bool) = sqlx::query_as(
+        "SELECT request::text, sealed_user_data IS NULL AND pending_host_key IS NULL FROM launch_attempts WHERE gatewayd_id = $1",
+    )
+    .bind(id)
+    .fetch_one(&fleet.database.admin)
+    .await
+    .unwrap();
+    assert!(erased, "{launched}");
+
+    // Another key for the fleet.
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("next_key").to_string_lossy().into_owned();
+    let made = std::process::Command::new("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "", "-C", "", "-f", &file])
+        .status();
+    assert!(made.unwrap().success());
+    let public = std::fs::read_to_string(format!("{file}.pub")).unwrap();
+    services.remove(2).kill().await;
+    services.push(fleet.start_with("ssh-worker", &[("GATEWAYZEN_SSH__NEXT_KEY_FILE", &file)]));
+    let ssh_key = async |act: &str| {
+        fleet
+            .gatewayzen(&["ssh-key", act, "--reason", "the yearly one"])
+            .await
+    };
+    println!("{}", ssh_key("rotate").await.unwrap());
+    let authorized = on_host("cat .ssh/authorized_keys").await;
+    assert_eq!(authorized.lines().count(), 2, "{authorized}");
+    println!("{}", ssh_key("retire").await.unwrap());
+    let authorized = on_host("cat .ssh/authorized_keys").await;
+    assert_eq!(authorized, format!("{} gatewayzen", public.trim()));
+    services.retain(|service| service.name != "ssh-worker");
+    let _worker = fleet.start_with("ssh-worker", &[("GATEWAYZEN_SSH__KEY_FILE", &file)]);
+    fleet.write_state(id, State::Stop).await.unwrap();
+    fleet.reached(id, State::Stopped).await;
     fleet.end().await;
 }

@@ -291,6 +291,11 @@ fn prepare(name: &str, arguments: &Arguments) -> Result<Prepared, ConfigError> {
         }
         keys::read_private("ssh.key_file", path)?;
         secret_files.push(("ssh.key_file", path));
+        let next = &settings.ssh.next_key_file;
+        if !next.is_empty() {
+            keys::read_private("ssh.next_key_file", next)?;
+            secret_files.push(("ssh.next_key_file", next));
+        }
     }
     let mut warnings = settings.warnings();
     for (key, path) in secret_files {

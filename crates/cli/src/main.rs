@@ -6,9 +6,11 @@ mod decommission;
 mod doctor;
 mod failure;
 mod halts;
+mod identity;
 mod output;
 mod rows;
 mod secrets;
+mod ssh_key;
 mod sweep;
 mod text;
 mod watch;
@@ -65,6 +67,8 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Watch(args) => watch::watch(&connections, &output, args).await,
         Command::Sweep(args) => sweep::sweep(&connections, &output, &args).await,
         Command::Restored { why } => sweep::restored(&connections, &output, &why).await,
+        Command::Identity { act } => identity::identity(&connections, &output, act).await,
+        Command::SshKey { act } => ssh_key::ssh_key(&connections, &output, act).await,
         Command::Enqueue { queue, id } => writes::enqueue(&connections, &output, queue, id).await,
         Command::Secrets(act) => secrets::secrets(&connections, &output, act).await,
         Command::Doctor => doctor::doctor(&connections, &output, cli.global.config.as_deref()).await,

@@ -6,6 +6,7 @@ pub mod crash;
 pub mod job;
 pub mod repository;
 pub mod seal;
+pub mod ssh_key;
 pub mod state;
 pub mod step;
 pub mod sweep;

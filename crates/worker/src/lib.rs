@@ -34,6 +34,17 @@ pub trait Steps: Send + Sync + 'static {
     fn take(&self, context: &StepContext) -> impl Future<Output = Result<Next, StepError>> + Send;
 }
 
+/// Steps that something else of their process uses as well.
+impl<S: Steps> Steps for std::sync::Arc<S> {
+    fn all(&self) -> &'static [Step] {
+        (**self).all()
+    }
+
+    fn take(&self, context: &StepContext) -> impl Future<Output = Result<Next, StepError>> + Send {
+        (**self).take(context)
+    }
+}
+
 /// How steps are run: the settings `worker` and `deadlines`.
 #[derive(Debug, Clone)]
 pub struct RunnerSettings {

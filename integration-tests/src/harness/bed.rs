@@ -1,9 +1,10 @@
 //! A fleet of simulated machines for one test.
 
 use std::ops::{Deref, DerefMut};
+use std::path::PathBuf;
 
 use russh::keys::ssh_key::LineEnding;
-use russh::keys::{Algorithm, PrivateKey};
+use russh::keys::{Algorithm, HashAlg, PrivateKey, PublicKey};
 
 use super::stand::{Stand, quoted, write_private};
 use crate::simulated_fleet::{Config, DEFAULT_IMAGE, SimulatedFleet};
@@ -26,6 +27,10 @@ pub struct Bed {
     stand: Stand,
     /// The simulated machines.
     pub fleet: SimulatedFleet,
+    /// Another SSH key, to which a test may have the fleet go over.
+    pub next_key_file: PathBuf,
+    /// The fingerprints of the fleet's SSH key and of that other one.
+    pub fleet_keys: [String; 2],
 }
 
 impl Deref for Bed {
@@ -46,11 +51,10 @@ impl Bed {
     /// A simulated fleet of short times, and no service running.
     pub async fn new(options: Options) -> Bed {
         let mut stand = Stand::new(options.postgres_url, options.redis_url).await;
-        let key = PrivateKey::random(&mut russh::keys::key::safe_rng(), Algorithm::Ed25519).expect("a key");
-        let key_file = stand.folder().join("fleet_key");
-        write_private(&key_file, &key.to_openssh(LineEnding::LF).expect("a key"));
+        let (key_file, key) = new_key(&stand, "fleet_key");
+        let (next_key_file, next_key) = new_key(&stand, "next_fleet_key");
         let fleet = SimulatedFleet::start(Config {
-            fleet_public_key: key.public_key().to_openssh().expect("a public key"),
+            fleet_public_key: key.to_openssh().expect("a public key"),
             ..options.fleet
         })
         .await
@@ -65,8 +69,21 @@ impl Bed {
         let key_file = quoted(&key_file.to_string_lossy());
         let machines = format!("{SHORT_TIMES}ec2.ami = \"{DEFAULT_IMAGE}\"\nssh.key_file = {key_file}\n");
         stand.configure(&machines, &options.settings);
-        Bed { stand, fleet }
+        Bed {
+            stand,
+            fleet,
+            next_key_file,
+            fleet_keys: [key, next_key].map(|key| key.fingerprint(HashAlg::Sha256).to_string()),
+        }
     }
+}
+
+/// Makes an SSH key, and its file.
+fn new_key(stand: &Stand, name: &str) -> (PathBuf, PublicKey) {
+    let key = PrivateKey::random(&mut russh::keys::key::safe_rng(), Algorithm::Ed25519).expect("a key");
+    let file = stand.folder().join(name);
+    write_private(&file, &key.to_openssh(LineEnding::LF).expect("a key"));
+    (file, key.public_key().clone())
 }
 
 /// Settings for simulated machines, which do everything in a moment.

@@ -9,7 +9,7 @@ use super::faults::FaultKind;
 use super::gatewayd;
 use super::host::Host;
 use super::ledger::Event;
-use super::{Shared, lock};
+use super::{Shared, identity, lock};
 
 /// What a command printed and how it ended.
 #[derive(Default)]
@@ -20,7 +20,7 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
-    fn printed(stdout: impl Into<String>) -> Self {
+    pub(super) fn printed(stdout: impl Into<String>) -> Self {
         Self {
             stdout: stdout.into(),
             ..Self::default()
@@ -55,8 +55,19 @@ pub fn commit_of(release: &str) -> String {
 }
 
 /// The commands that write to the host's disk.
-const WRITE: [&str; 8] = [
-    "get_key", "tls", "start", "fetch", "checkout", "install", "migrate", "backup",
+const WRITE: [&str; 12] = [
+    "make_host_key",
+    "install_host_key",
+    "authorize_key",
+    "deauthorize_key",
+    "get_key",
+    "tls",
+    "start",
+    "fetch",
+    "checkout",
+    "install",
+    "migrate",
+    "backup",
 ];
 
 /// Does what the command of this name does.
@@ -65,6 +76,9 @@ pub(super) async fn play(name: &str, line: &str, host: &Arc<Host>, shared: &Arc<
         return Outcome::failed(1, format!("{name}: write error: No space left on device\n"));
     }
     match name {
+        "make_host_key" | "install_host_key" | "erase_host_key" | "authorize_key" | "deauthorize_key" => {
+            identity::play(name, line, host, shared)
+        }
         "get_key" => get_key(host, shared),
         "tls" => tls(host, shared),
         "release" => {

@@ -105,6 +105,8 @@ pub enum FaultKind {
     SessionHangs,
     /// The host has another SSH key than the one in its user data.
     WrongHostKey,
+    /// The host shows the SSH key of its user data, whichever it has: somebody who read that stands between.
+    LaunchHostKey,
     /// The host refuses the fleet's key.
     RefusesUserKey,
     /// A command never ends. The host's lock stays taken until the client hangs up.

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use russh::keys::PrivateKey;
 use russh::keys::ssh_key::private::Ed25519Keypair;
+use russh::keys::{PrivateKey, PublicKey};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -36,7 +36,8 @@ pub(super) struct Host {
     pub(super) command_lock: tokio::sync::Mutex<()>,
     /// The highest number of a lease that a command named, as in the lease file of a real host.
     heard: Mutex<i64>,
-    host_key: PrivateKey,
+    /// The host key in its user data.
+    launch_key: PrivateKey,
     random: Mutex<fastrand::Rng>,
 }
 
@@ -59,6 +60,14 @@ pub(super) struct Machine {
     pub(super) certificate: Option<Arc<Certificate>>,
     pub(super) process: Option<Process>,
     pub(super) next_pid: u32,
+    /// What new connections are shown.
+    pub(super) host_key: PrivateKey,
+    /// A host key that was made and not installed yet, or not erased where it was made.
+    pub(super) made_host_key: Option<PrivateKey>,
+    /// Whether copies of the user data were erased.
+    pub(super) launch_key_erased: bool,
+    /// The user's `authorized_keys`.
+    pub(super) admits: Vec<PublicKey>,
 }
 
 /// gatewayd's configuration, as its file and again as a running process holds it.
@@ -92,7 +101,7 @@ impl Host {
         gone: CancellationToken,
     ) -> Self {
         // As cloud-init does: without a key in the user data the host makes its own.
-        let host_key = host_key(user_data).unwrap_or_else(|| new_key(&mut random));
+        let launch_key = host_key(user_data).unwrap_or_else(|| new_key(&mut random));
         let machine = Machine {
             release: release.to_owned(),
             saved: Settings {
@@ -103,6 +112,10 @@ impl Host {
             certificate: None,
             process: None,
             next_pid: random.u32(1000..30_000),
+            host_key: launch_key.clone(),
+            made_host_key: None,
+            launch_key_erased: false,
+            admits: Vec::new(),
         };
         Self {
             instance,
@@ -118,7 +131,7 @@ impl Host {
             machine: Mutex::new(machine),
             command_lock: tokio::sync::Mutex::default(),
             heard: Mutex::default(),
-            host_key,
+            launch_key,
             random: Mutex::new(random),
         }
     }
@@ -133,13 +146,20 @@ impl Host {
         times.vary(ms, &mut lock(&self.random))
     }
 
-    /// The host's own SSH key, or another one.
-    pub(super) fn ssh_key(&self, wrong: bool) -> PrivateKey {
+    /// The host's own SSH key, or that of its user data, or another one.
+    pub(super) fn ssh_key(&self, wrong: bool, of_launch: bool) -> PrivateKey {
         if wrong {
-            new_key(&mut lock(&self.random))
+            self.new_ssh_key()
+        } else if of_launch {
+            self.launch_key.clone()
         } else {
-            self.host_key.clone()
+            lock(&self.machine).host_key.clone()
         }
+    }
+
+    /// A new SSH host key.
+    pub(super) fn new_ssh_key(&self) -> PrivateKey {
+        new_key(&mut lock(&self.random))
     }
 
     /// A new gatewayd API key.

@@ -69,6 +69,7 @@ impl Ec2 {
         let gone = self.shared.stop.child_token();
         let user_data = form.get("UserData").unwrap_or_default();
         let host = Arc::new(Host::new(id, gatewayd, address, user_data, release, random, gone));
+        lock(&host.machine).admits.push(self.shared.fleet_key.clone());
         let launch = Launch {
             number,
             token: token.clone(),

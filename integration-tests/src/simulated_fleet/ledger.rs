@@ -52,6 +52,14 @@ pub enum Event {
     Command { name: String, took_ms: u64, exit: u32 },
     /// A remote command was refused: the host has heard a later lease.
     CommandRefused { name: String },
+    /// The host's SSH server has another host key from now on.
+    HostKeyInstalled { fingerprint: String },
+    /// The host's copies of its user data, and the host key in it, were erased.
+    LaunchKeyErased,
+    /// The login user lets another SSH key in.
+    LoginKeyAdded { fingerprint: String },
+    /// The login user lets an SSH key in no more.
+    LoginKeyRemoved { fingerprint: String },
     /// gatewayd's API key was made.
     KeyMade,
     /// The host's TLS certificate was made; the SHA-256 of its DER.

@@ -14,6 +14,7 @@ mod faults;
 mod form;
 mod gatewayd;
 mod host;
+mod identity;
 mod instance;
 mod launch;
 mod ledger;
@@ -83,6 +84,12 @@ pub struct HostView {
     pub address: Option<Ipv4Addr>,
     /// The release tag in place.
     pub release: String,
+    /// The fingerprint of its SSH host key.
+    pub host_key: String,
+    /// Whether the host key of its user data was erased there.
+    pub launch_key_erased: bool,
+    /// The fingerprints of the SSH keys that its login user lets in.
+    pub admits: Vec<String>,
     /// gatewayd's API key, once it is made.
     pub api_key: Option<String>,
     /// SHA-256 of the host's certificate (DER), in hex, once it is made.
@@ -198,6 +205,15 @@ impl SimulatedFleet {
         })
     }
 
+    /// Gives a host another SSH host key, as somebody does by hand; its fingerprint. `None`: there is none of this id.
+    pub fn rekey(&self, id: &str) -> Option<String> {
+        let instance = self.ec2.instances().into_iter().find(|one| one.id == id)?;
+        let key = instance.host.new_ssh_key();
+        let fingerprint = identity::fingerprint(key.public_key());
+        lock(&instance.host.machine).host_key = key;
+        Some(fingerprint)
+    }
+
     /// EC2 ends an instance by itself, as when its hardware fails. False: there is none of this id, or its end has come or
     /// been asked for already.
     pub fn kill(&self, id: &str) -> bool {
@@ -225,6 +241,9 @@ fn hosts(ec2: &Ec2) -> Vec<HostView> {
             state: instance.state().name(),
             address: instance.address,
             release: machine.release.clone(),
+            host_key: identity::fingerprint(machine.host_key.public_key()),
+            launch_key_erased: machine.launch_key_erased,
+            admits: machine.admits.iter().map(identity::fingerprint).collect(),
             api_key: machine.saved.key.clone(),
             certificate: machine.certificate.as_ref().map(|made| made.fingerprint.clone()),
             saved_wallet: machine.saved.cold_wallet.clone(),

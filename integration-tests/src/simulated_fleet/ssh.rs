@@ -10,12 +10,12 @@ use russh::{Channel, ChannelId};
 use tokio::io::AsyncWriteExt as _;
 use tokio_util::sync::CancellationToken;
 
-use super::Shared;
 use super::commands::{self, Outcome};
 use super::faults::{FaultKind, means};
 use super::host::Host;
 use super::ledger::{Event, millis};
 use super::network::Line;
+use super::{Shared, lock};
 
 /// How much a flooding command writes.
 const FLOOD_BYTES: usize = 200 << 20;
@@ -51,7 +51,10 @@ pub(super) async fn connection(mut line: Line, host: Arc<Host>, shared: Arc<Shar
         return line.cut.cancelled().await;
     }
     let config = Config {
-        keys: vec![host.ssh_key(happens(FaultKind::WrongHostKey))],
+        keys: vec![host.ssh_key(
+            happens(FaultKind::WrongHostKey),
+            happens(FaultKind::LaunchHostKey),
+        )],
         auth_rejection_time: Duration::from_millis(10),
         inactivity_timeout: None,
         ..Config::default()
@@ -93,7 +96,9 @@ struct Connection {
 
 impl Connection {
     fn admit(&self, user: &str, key: &PublicKey) -> Auth {
-        let known = user == self.shared.config.ssh_user && key.key_data() == self.shared.fleet_key.key_data();
+        let machine = lock(&self.host.machine);
+        let admitted = machine.admits.iter().any(|one| one.key_data() == key.key_data());
+        let known = user == self.shared.config.ssh_user && admitted;
         if known && !self.refuses {
             Auth::Accept
         } else {

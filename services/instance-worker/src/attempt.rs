@@ -165,9 +165,13 @@ impl InstanceSteps {
     ) -> Result<Result<String, Failure>, StepError> {
         let request = stored_request(attempt)?;
         let row = attempt.id.to_string();
+        let sealed = attempt
+            .sealed_user_data
+            .as_deref()
+            .ok_or_else(|| forgotten(attempt))?;
         let user_data = self
             .keys
-            .open(Place::launch_user_data(&row), &attempt.sealed_user_data)
+            .open(Place::launch_user_data(&row), sealed)
             .map_err(|error| not_opened(attempt, &error))?;
         let once = aws_sdk_ec2::config::Config::builder().retry_config(RetryConfig::disabled());
         // One send for one step: so it is known whether an answer is the answer to all that was sent.
@@ -312,6 +316,17 @@ fn not_made(error: impl std::fmt::Display) -> StepError {
     StepError::environment(
         format!("no launch could be prepared: {error}"),
         "See why this machine has no random source, or install another build.",
+    )
+}
+
+/// Only of an attempt whose instance is known, which nobody sends again.
+fn forgotten(attempt: &LaunchAttempt) -> StepError {
+    StepError::permanent(
+        format!(
+            "the user data of launch attempt {} was erased, so it cannot be sent again",
+            attempt.id
+        ),
+        "Write the state `terminate`, and then `instance`.",
     )
 }
 

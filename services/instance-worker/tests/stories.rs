@@ -40,7 +40,13 @@ async fn a_row_gets_one_running_machine_that_is_known_before_it_is_met() {
     assert_eq!(facts.private_address.as_deref(), Some(address.as_str()));
     assert_eq!(facts.public_address.as_deref(), Some(address.as_str()));
     assert!(done.contains(&host.instance) && done.contains(&address), "{done}");
-    let key = story.repository.host_key(id).await.unwrap().unwrap();
+    let key = story
+        .repository
+        .launch_attempt(id)
+        .await
+        .unwrap()
+        .unwrap()
+        .host_key;
     assert_eq!(
         facts.host_key_fingerprint,
         Some(instance_worker::host_key::fingerprint(&key).unwrap())

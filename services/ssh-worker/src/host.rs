@@ -2,15 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use gatewayzen_core::repository::RepositoryError;
-use gatewayzen_core::{Next, StepError, crash};
+use gatewayzen_core::repository::{HostIdentity, Lease, Repository, RepositoryError};
+use gatewayzen_core::{Gatewayd, Next, StepError, crash};
 use gatewayzen_worker::StepContext;
-use russh::keys::PublicKey;
 
 use crate::command::{End, Output};
+use crate::identity::{Accepted, fingerprint, line};
 use crate::parse::shown;
 use crate::remote::{self, Command};
-use crate::session::{ConnectError, Session};
+use crate::session::{ConnectError, FleetKey, Session};
 use crate::steps::SshSteps;
 
 /// While a host boots: how long a TCP connection may take (what a sleeping host was sent is lost, so asking anew is
@@ -44,24 +44,42 @@ impl From<RepositoryError> for Halt {
 /// What a step returns, before the runner sees it.
 pub(crate) type Step = Result<Next, Halt>;
 
+/// A leased row: whose host it is, and by what right something is done there.
+#[derive(Clone, Copy)]
+pub(crate) struct Leased<'a> {
+    pub(crate) row: &'a Gatewayd,
+    pub(crate) lease: &'a Lease,
+    pub(crate) repository: &'a Repository,
+}
+
+impl<'a> From<&'a StepContext> for Leased<'a> {
+    fn from(context: &'a StepContext) -> Self {
+        Leased {
+            row: &context.gatewayd,
+            lease: &context.lease,
+            repository: &context.repository,
+        }
+    }
+}
+
 /// A connected host.
 pub(crate) struct Host<'a> {
     pub(crate) steps: &'a SshSteps,
     pub(crate) session: Session,
-    gatewayd: i64,
-    /// The number of the worker's lease, which the host compares.
-    lease: i64,
-    release: Option<&'a str>,
+    /// What was known of it when it was reached.
+    pub(crate) identity: HostIdentity,
+    pub(crate) of: Leased<'a>,
 }
 
 impl<'a> Host<'a> {
     /// Connects to the row's host. `may_boot`: the host may have been launched only now.
     pub(crate) async fn reach(
         steps: &'a SshSteps,
-        context: &'a StepContext,
+        of: impl Into<Leased<'a>>,
         may_boot: bool,
     ) -> Result<Self, Halt> {
-        let row = &context.gatewayd;
+        let of = of.into();
+        let row = of.row;
         let via = steps.connect_via;
         let Some(address) = via.address(row) else {
             let via = via.name();
@@ -72,14 +90,14 @@ impl<'a> Host<'a> {
             )
             .into());
         };
-        let Some(text) = context.repository.host_key(row.id).await? else {
+        let Some(identity) = of.repository.host_identity(row.id).await? else {
             return Err(StepError::permanent(
                 format!("no launch attempt in force holds the SSH host key of {address}, which initializeEc2Instance stores"),
                 "Terminate the server and build it anew: a host whose key is not known beforehand is never trusted.",
             )
             .into());
         };
-        let pinned = PublicKey::from_openssh(text.trim()).map_err(|error| {
+        let accepted = Accepted::of(&identity).map_err(|error| {
             StepError::permanent(
                 format!("the SSH host key that is stored for {address} cannot be read: {error}"),
                 "Terminate the server and build it anew.",
@@ -98,20 +116,20 @@ impl<'a> Host<'a> {
             } else {
                 steps.connect_timeout
             };
-            let error = match steps.ssh.connect(address, &pinned, reach).await {
+            let error = match log_in(steps, address, &accepted, &identity, reach).await {
                 Ok(session) => {
-                    return Ok(Host {
+                    let host = Host {
                         steps,
                         session,
-                        gatewayd: row.id,
-                        lease: context.lease.number,
-                        release: row.release.as_deref(),
-                    });
+                        identity,
+                        of,
+                    };
+                    return host.known().await;
                 }
                 Err(error) => error,
             };
             if !booting || !matches!(error, ConnectError::Unreachable(_)) {
-                return Err(steps.not_connected(address, &error).into());
+                return Err(steps.not_connected(&row.name, address, &error).into());
             }
             tracing::debug!(address, %error, "not up yet");
             if begun.elapsed() >= BOOT_PATIENCE {
@@ -125,10 +143,62 @@ impl<'a> Host<'a> {
         }
     }
 
+    /// Writes what the connection has shown: which host key an operator's fingerprint was of, and which of our keys is let
+    /// in.
+    async fn known(mut self) -> Result<Self, Halt> {
+        let Leased {
+            row,
+            lease,
+            repository,
+        } = self.of;
+        if self.identity.expected_host_key.is_some() {
+            let met = line(self.session.host_key());
+            repository.pin_host_key(lease, &met).await?.or_overtaken()?;
+            let identity = repository.host_identity(row.id).await?;
+            self.identity = identity.ok_or(StepError::Overtaken)?;
+        }
+        let ours = self
+            .steps
+            .ssh
+            .public(self.session.logged_in_with())
+            .map(fingerprint);
+        if let Some(ours) = ours.filter(|key| !self.identity.lets_in.contains(key)) {
+            repository
+                .record_ssh_login(lease, &ours, true)
+                .await?
+                .or_overtaken()?;
+            self.identity.lets_in.push(ours);
+        }
+        Ok(self)
+    }
+
+    /// Another connection to the same host, with one of our keys and no other.
+    pub(crate) async fn again(&self, which: FleetKey) -> Result<Session, ConnectError> {
+        let accepted = Accepted::from(self.session.host_key());
+        let (address, reach) = (self.session.address(), self.steps.connect_timeout);
+        self.steps
+            .ssh
+            .connect_with(which, address, &accepted, reach)
+            .await
+    }
+
     /// Runs a command for at most `time`, and returns however it ended.
     pub(crate) async fn run(&self, command: Command, time: Duration) -> Result<Output, Halt> {
+        let release = self.of.row.release.as_deref();
+        let release = release.map(|release| ("GATEWAYZEN_RELEASE", release));
+        self.run_with(command, release.as_slice(), time).await
+    }
+
+    /// As [`run`](Self::run), with these variables in the command's environment.
+    async fn run_with(
+        &self,
+        command: Command,
+        variables: &[(&str, &str)],
+        time: Duration,
+    ) -> Result<Output, Halt> {
         let settings = &self.steps.gatewayd;
-        let line = remote::line(settings, command, self.gatewayd, self.lease, self.release, time);
+        let (gatewayd, lease) = (self.of.row.id, self.of.lease.number);
+        let line = remote::line_with(settings, command, gatewayd, lease, variables, time);
         let (name, address) = (command.name(), self.session.address());
         let begun = Instant::now();
         let ran = crash::around(name, self.session.run(&line)).await;
@@ -159,9 +229,8 @@ impl<'a> Host<'a> {
             // nothing is done to it before a person has looked.
             return Err(StepError::permanent(
                 format!(
-                    "host {address} refused `{name}`: it has heard a later lease of this row than lease {}, which is the \
-                     database's latest",
-                    self.lease
+                    "host {address} refused `{name}`: it has heard a later lease of this row than lease {lease}, which is the \
+                     database's latest"
                 ),
                 "The database is older than the host: if it was restored from a backup, say so with `gatewayzen restored --why …`, and \
                  then retry.",
@@ -184,6 +253,21 @@ impl<'a> Host<'a> {
     /// Runs one of the short commands.
     pub(crate) async fn ask(&self, command: Command) -> Result<Output, Halt> {
         self.must(command, self.steps.gatewayd.command_timeout).await
+    }
+
+    /// Runs one of the short commands with these variables in its environment.
+    pub(crate) async fn ask_with(
+        &self,
+        command: Command,
+        variables: &[(&str, &str)],
+    ) -> Result<Output, Halt> {
+        let time = self.steps.gatewayd.command_timeout;
+        let output = self.run_with(command, variables, time).await?;
+        if output.end == End::Exit(0) {
+            Ok(output)
+        } else {
+            Err(self.failed(command, time, &output).into())
+        }
     }
 
     /// The sentence for a command that ended otherwise than it should.
@@ -242,7 +326,7 @@ impl<'a> Host<'a> {
 }
 
 impl SshSteps {
-    fn not_connected(&self, address: &str, error: &ConnectError) -> StepError {
+    pub(crate) fn not_connected(&self, name: &str, address: &str, error: &ConnectError) -> StepError {
         let port = self.ssh_port;
         match error {
             ConnectError::Unreachable(reason) => StepError::transient(
@@ -250,16 +334,45 @@ impl SshSteps {
                 "See that the instance runs and that its security group lets this worker reach that port.",
             ),
             ConnectError::WrongHostKey { .. } => StepError::permanent(
-                format!("host {address} port {port} is not the one that was launched: {error}"),
-                "See who has that address. If it is the right host and its key was replaced, terminate the server and build it \
-                 anew; never accept the other key.",
+                format!("host {address} port {port} is not the one that is known: {error}"),
+                format!(
+                    "If you replaced that key, read the new fingerprint on the host's own console and say `gatewayzen identity reset \
+                     {name} --fingerprint SHA256:… --reason …`; then retry. Otherwise somebody stands between, or has that address: \
+                     see who, and never accept the other key."
+                ),
             ),
             ConnectError::Refused { .. } => StepError::permanent(
                 format!("host {address} port {port} knows neither that user nor that key together: {error}"),
-                "Set ssh.user and ssh.key_file to what the golden AMI and the EC2 key pair (ec2.key_name) let in; then retry.",
+                "Set ssh.user and ssh.key_file (while the fleet's key is rotated, ssh.next_key_file too) to what the golden AMI and \
+                 the EC2 key pair (ec2.key_name) let in; then retry.",
             ),
         }
     }
+}
+
+/// Logs in with the key of ours that the host is known to let in, else with the other of the two, and with no third one.
+async fn log_in(
+    steps: &SshSteps,
+    address: &str,
+    accepted: &Accepted,
+    identity: &HostIdentity,
+    reach: Duration,
+) -> Result<Session, ConnectError> {
+    let mut refused: Vec<String> = Vec::new();
+    let mut by = String::new();
+    for which in steps.ssh.order(&identity.lets_in) {
+        match steps.ssh.connect_with(which, address, accepted, reach).await {
+            Err(ConnectError::Refused { user, key }) => {
+                refused.push(key);
+                by = user;
+            }
+            other => return other,
+        }
+    }
+    Err(ConnectError::Refused {
+        user: by,
+        key: refused.join(" and with the key "),
+    })
 }
 
 /// What the command printed, for the end of a sentence. Of `get_key` only what cannot be the key.

@@ -1,16 +1,19 @@
-//! `retrieveApiKey`: the API key, the host's own TLS certificate, and the release in place.
+//! `retrieveApiKey`: a host key of the host's own, the API key, the host's TLS certificate, and the release in place.
 
 use gatewayzen_core::seal::Place;
 use gatewayzen_core::{Facts, Next, StepError};
 use gatewayzen_worker::StepContext;
 
 use crate::host::{Host, Step};
-use crate::parse;
 use crate::remote::Command;
 use crate::steps::SshSteps;
+use crate::{host_key, logins, parse};
 
 pub(crate) async fn retrieve(steps: &SshSteps, context: &StepContext) -> Step {
     let host = Host::reach(steps, context, true).await?;
+    // Before anything is learnt or told: whoever has read the launch's user data could still stand between.
+    let host = host_key::make_its_own(host).await?;
+    logins::bring_next_key(&host).await?;
 
     // One at a time on a host, which the lock there sees to: of several first calls each would make another key.
     let output = host.run(Command::GetKey, steps.gatewayd.command_timeout).await?;

@@ -1,10 +1,12 @@
 //! The ssh-worker's process: settings, logs, connections, jobs, drain.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use gatewayzen_bootstrap::settings::Settings;
 use gatewayzen_bootstrap::{ConfigError, GOOD, keys};
 use gatewayzen_core::seal::KeyRing;
+use ssh_worker::rotation::Rotator;
 use ssh_worker::steps::SshSteps;
 
 fn main() -> ExitCode {
@@ -18,8 +20,11 @@ fn main() -> ExitCode {
             ))
         },
         async |service| {
-            let steps = steps(&service.settings, service.key_ring()?)?;
+            let steps = Arc::new(steps(&service.settings, service.key_ring()?)?);
             tracing::info!(key = steps.fleet_key(), "logs in with this key");
+            let rotator = Rotator::new(&service, steps.clone())?;
+            // Ends with the service; what it leaves half done is begun again by another.
+            tokio::spawn(service.shutdown.clone().run_until_cancelled_owned(rotator.run()));
             gatewayzen_worker::serve(service, steps).await
         },
     )
@@ -27,5 +32,10 @@ fn main() -> ExitCode {
 
 fn steps(settings: &Settings, sealing: KeyRing) -> Result<SshSteps, ConfigError> {
     let private_key = keys::read_private("ssh.key_file", &settings.ssh.key_file)?;
-    SshSteps::new(settings, &private_key, sealing)
+    let next = match settings.ssh.next_key_file.as_str() {
+        "" => None,
+        file => Some(keys::read_private("ssh.next_key_file", file)?),
+    };
+    let next = next.as_ref().map(|key| key.as_slice());
+    SshSteps::new(settings, &private_key, next, sealing)
 }

@@ -2,8 +2,11 @@
 
 use gatewayzen_core::seal::SecretBytes;
 use gatewayzen_worker::https::Fingerprint;
+use russh::keys::{Algorithm, PublicKey};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+
+use crate::identity;
 
 /// The longest API key that is believed to be one.
 const KEY_MAX: usize = 512;
@@ -34,6 +37,16 @@ pub fn certificate(stdout: &[u8]) -> Option<Fingerprint> {
         _ => return None,
     };
     (length == der.len()).then(|| Fingerprint::of(der))
+}
+
+/// An SSH host key as `ssh-keygen` prints it: the last line that is one. Only ed25519, the kind that is asked for.
+#[must_use]
+pub fn host_key(stdout: &[u8]) -> Option<PublicKey> {
+    lines(stdout).rev().find_map(|line| {
+        let text = std::str::from_utf8(line).ok()?;
+        let key = identity::read(text).ok()?;
+        (key.algorithm() == Algorithm::Ed25519).then_some(key)
+    })
 }
 
 /// What a host says of the release that it has.

@@ -30,6 +30,16 @@ const MARGIN: Duration = Duration::from_secs(5);
 pub enum Command {
     /// Prints gatewayd's API key and makes one where there is none.
     GetKey,
+    /// Prints the public half of the host key that is to be installed, and makes it where there is none.
+    MakeHostKey,
+    /// Has the SSH server use that key and no other.
+    InstallHostKey,
+    /// Erases every other host key, and what the launch left of its own.
+    EraseHostKey,
+    /// Lets one of the fleet's SSH keys in.
+    AuthorizeKey,
+    /// Lets one of the fleet's SSH keys in no more.
+    DeauthorizeKey,
     /// Prints the certificate of the host's TLS pair and makes the pair where there is none.
     Tls,
     /// Prints version and commit.
@@ -56,7 +66,12 @@ pub enum Command {
 
 impl Command {
     /// Every command that a host must have.
-    pub const ALL: [Command; 11] = [
+    pub const ALL: [Command; 16] = [
+        Command::MakeHostKey,
+        Command::InstallHostKey,
+        Command::EraseHostKey,
+        Command::AuthorizeKey,
+        Command::DeauthorizeKey,
         Command::GetKey,
         Command::Tls,
         Command::Release,
@@ -74,6 +89,11 @@ impl Command {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Command::MakeHostKey => "make_host_key",
+            Command::InstallHostKey => "install_host_key",
+            Command::EraseHostKey => "erase_host_key",
+            Command::AuthorizeKey => "authorize_key",
+            Command::DeauthorizeKey => "deauthorize_key",
             Command::GetKey => "get_key",
             Command::Tls => "tls",
             Command::Release => "release",
@@ -103,6 +123,11 @@ impl Command {
     pub fn text(self, settings: &Gatewayd) -> &str {
         let commands = &settings.commands;
         match self {
+            Command::MakeHostKey => &commands.make_host_key,
+            Command::InstallHostKey => &commands.install_host_key,
+            Command::EraseHostKey => &commands.erase_host_key,
+            Command::AuthorizeKey => &commands.authorize_key,
+            Command::DeauthorizeKey => &commands.deauthorize_key,
             Command::GetKey => &commands.get_key,
             Command::Tls => &commands.tls,
             Command::Release => &commands.release,
@@ -141,6 +166,20 @@ pub fn line(
     release: Option<&str>,
     time: Duration,
 ) -> Line {
+    let release = release.map(|release| ("GATEWAYZEN_RELEASE", release));
+    line_with(settings, command, gatewayd, lease, release.as_slice(), time)
+}
+
+/// As [`line`], with more variables in the command's environment.
+#[must_use]
+pub fn line_with(
+    settings: &Gatewayd,
+    command: Command,
+    gatewayd: i64,
+    lease: i64,
+    variables: &[(&str, &str)],
+    time: Duration,
+) -> Line {
     // `timeout 0` would mean no limit.
     let seconds = time.as_secs_f64().ceil().max(1.0) as u64;
     let state = path(&settings.state_directory);
@@ -153,14 +192,16 @@ pub fn line(
         path(&settings.directory),
         command.text(settings).trim()
     );
-    let release = release
-        .map(|release| format!("GATEWAYZEN_RELEASE={} ", quote(release)))
-        .unwrap_or_default();
+    let variables: String = variables
+        .iter()
+        .map(|(name, value)| format!("{name}={} ", quote(value)))
+        .collect();
     // -o: what the command leaves running must not inherit the lock, or gatewayd would hold it for ever.
     // mkdir -m: the folder holds the private key of the host's certificate.
     let text = format!(
-        "mkdir -p -m 700 {state} && GATEWAYZEN_COMMAND={} GATEWAYZEN_ID={gatewayd} GATEWAYZEN_LEASE={lease} {release}GATEWAYZEN_TLS_KEY={state}/tls/key.pem \
-         GATEWAYZEN_TLS_CERTIFICATE={state}/tls/certificate.pem GATEWAYZEN_HTTPS_PORT={} \
+        "mkdir -p -m 700 {state} && GATEWAYZEN_COMMAND={} GATEWAYZEN_ID={gatewayd} GATEWAYZEN_LEASE={lease} {variables}GATEWAYZEN_TLS_KEY={state}/tls/key.pem \
+         GATEWAYZEN_TLS_CERTIFICATE={state}/tls/certificate.pem GATEWAYZEN_HOST_KEY_FILE={state}/ssh/host_key \
+         GATEWAYZEN_HTTPS_PORT={} \
          flock -o -E {LOCK_BUSY} -w {} {state}/lock timeout -k {} {seconds} sh -c {} </dev/null",
         command.name(),
         settings.https_port,

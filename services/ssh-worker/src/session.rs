@@ -7,22 +7,33 @@ use std::time::Duration;
 use gatewayzen_bootstrap::settings;
 use russh::Disconnect;
 use russh::client::{self, DisconnectReason, Handle};
-use russh::keys::{HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate};
+use russh::keys::{PrivateKey, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 
 use crate::command::{self, Broken, Output};
+use crate::identity::{Accepted, fingerprint};
 use crate::parse::shown;
 use crate::remote::Line;
 
 /// Keepalives without an answer before a connection counts as dead.
 const KEEPALIVES: usize = 3;
 
-/// Logs in to hosts: our user, our key, and how long to wait.
+/// One of the fleet's private keys. There are two of them while the fleet goes from one to the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FleetKey {
+    /// The setting `ssh.key_file`.
+    Current,
+    /// The setting `ssh.next_key_file`.
+    Next,
+}
+
+/// Logs in to hosts: our user, our keys, and how long to wait.
 pub struct Ssh {
     settings: settings::Ssh,
-    key: Arc<PrivateKey>,
+    current: Arc<PrivateKey>,
+    next: Option<Arc<PrivateKey>>,
     /// OpenSSH resets connections when too many come at once.
     hosts: Mutex<HashMap<String, Arc<Semaphore>>>,
 }
@@ -34,11 +45,11 @@ pub enum ConnectError {
     #[error("{0}")]
     Unreachable(String),
     /// Another host answers.
-    #[error("its SSH host key is {seen}, but the launch gave it {pinned}")]
+    #[error("its SSH host key is {seen}, but {pinned} is expected")]
     WrongHostKey {
         /// The fingerprint of the key that the host has.
         seen: String,
-        /// The fingerprint of the key that it must have.
+        /// The fingerprint of the key that it must have; of both, while one replaces the other.
         pinned: String,
     },
     /// The host knows neither our user nor our key, or not both together.
@@ -57,35 +68,85 @@ impl Ssh {
     /// # Errors
     /// Why it is not one. No byte of it is shown.
     pub fn new(settings: &settings::Ssh, key: &[u8]) -> Result<Self, String> {
-        let text = std::str::from_utf8(key).map_err(|_| "it is not text".to_owned())?;
-        let key = russh::keys::decode_secret_key(text, None).map_err(|error| match error {
-            russh::keys::Error::KeyIsEncrypted => {
-                "it has a passphrase; give one without, readable by this user only".into()
-            }
-            // The library's own text could quote what it read.
-            _ => "it is not a private key in OpenSSH's or PEM format (ed25519, ECDSA or RSA)".to_owned(),
-        })?;
         Ok(Self {
             settings: settings.clone(),
-            key: Arc::new(key),
+            current: Arc::new(private_key(key)?),
+            next: None,
             hosts: Mutex::default(),
         })
+    }
+
+    /// Reads the private key to which the fleet goes over.
+    ///
+    /// # Errors
+    /// Why it is not one, or that it is the present one.
+    pub fn with_next(mut self, key: &[u8]) -> Result<Self, String> {
+        let next = private_key(key)?;
+        if next.public_key().key_data() == self.current.public_key().key_data() {
+            return Err(
+                "it holds the same key as ssh.key_file; make another one for the fleet to go over to".into(),
+            );
+        }
+        self.next = Some(Arc::new(next));
+        Ok(self)
+    }
+
+    fn private(&self, which: FleetKey) -> &Arc<PrivateKey> {
+        match which {
+            FleetKey::Current => &self.current,
+            FleetKey::Next => self.next.as_ref().unwrap_or(&self.current),
+        }
+    }
+
+    /// The public half of one of our keys. `None`: there is no next one.
+    #[must_use]
+    pub fn public(&self, which: FleetKey) -> Option<&PublicKey> {
+        match which {
+            FleetKey::Current => Some(self.current.public_key()),
+            FleetKey::Next => self.next.as_ref().map(|key| key.public_key()),
+        }
     }
 
     /// SHA-256 of our public key, as OpenSSH prints it.
     #[must_use]
     pub fn fingerprint(&self) -> String {
-        self.key.public_key().fingerprint(HashAlg::Sha256).to_string()
+        fingerprint(self.current.public_key())
     }
 
-    /// Connects and logs in. `reach` bounds the TCP connection alone, the setting `connect_timeout` everything after it.
+    /// Which of our keys to try on a host, in this order: the next one first where the host was seen to let it in.
+    #[must_use]
+    pub fn order(&self, lets_in: &[String]) -> Vec<FleetKey> {
+        match self.public(FleetKey::Next) {
+            None => vec![FleetKey::Current],
+            Some(next) if lets_in.contains(&fingerprint(next)) => vec![FleetKey::Next, FleetKey::Current],
+            Some(_) => vec![FleetKey::Current, FleetKey::Next],
+        }
+    }
+
+    /// Connects and logs in with the fleet's current key. `reach` bounds the TCP connection alone, the setting
+    /// `connect_timeout` everything after it.
     ///
     /// # Errors
     /// See [`ConnectError`].
     pub async fn connect(
         &self,
         address: &str,
-        pinned: &PublicKey,
+        accepted: impl Into<Accepted>,
+        reach: Duration,
+    ) -> Result<Session, ConnectError> {
+        self.connect_with(FleetKey::Current, address, &accepted.into(), reach)
+            .await
+    }
+
+    /// As [`connect`](Self::connect), with one of the fleet's keys and no other.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub async fn connect_with(
+        &self,
+        which: FleetKey,
+        address: &str,
+        accepted: &Accepted,
         reach: Duration,
     ) -> Result<Session, ConnectError> {
         let limit = self.settings.connect_timeout;
@@ -107,7 +168,7 @@ impl Ssh {
         // The protocol is a dialogue of small packets.
         tcp.set_nodelay(true)
             .map_err(|error| unreachable(error.to_string()))?;
-        match timeout(limit, self.login(tcp, address, pinned, place)).await {
+        match timeout(limit, self.login(which, tcp, address, accepted, place)).await {
             Ok(session) => session,
             Err(_) => Err(unreachable(format!(
                 "it accepts connections, and no login was done within {limit:?}"
@@ -117,9 +178,10 @@ impl Ssh {
 
     async fn login(
         &self,
+        which: FleetKey,
         tcp: TcpStream,
         address: &str,
-        pinned: &PublicKey,
+        accepted: &Accepted,
         place: OwnedSemaphorePermit,
     ) -> Result<Session, ConnectError> {
         let config = client::Config {
@@ -130,31 +192,37 @@ impl Ssh {
         let (ended, reason) = watch::channel(None);
         let (presented, seen) = watch::channel(None);
         let guard = Guard {
-            pinned: pinned.clone(),
+            accepted: accepted.clone(),
             presented,
             ended,
         };
         let connected = client::connect_stream(Arc::new(config), tcp, guard).await;
         let mut handle = connected.map_err(|error| match (&error, &*seen.borrow()) {
-            (russh::Error::UnknownKey, Some(seen)) => ConnectError::WrongHostKey {
+            (russh::Error::UnknownKey, Some(Presented::Other(seen))) => ConnectError::WrongHostKey {
                 seen: String::clone(seen),
-                pinned: pinned.fingerprint(HashAlg::Sha256).to_string(),
+                pinned: accepted.shown(),
             },
             _ => ConnectError::Unreachable(format!("SSH: {}", shown(error.to_string().as_bytes()))),
         })?;
-        let accepted = self.authenticate(&mut handle).await;
+        let host_key = match &*seen.borrow() {
+            Some(Presented::Accepted(key)) => key.clone(),
+            _ => return Err(ConnectError::Unreachable("SSH: it showed no host key".to_owned())),
+        };
+        let let_in = self.authenticate(which, &mut handle).await;
         let session = Session {
             handle,
+            host_key,
+            logged_in_with: which,
             address: address.to_owned(),
             reason,
             output_limit: self.settings.output_limit,
             _place: place,
         };
-        match accepted {
+        match let_in {
             Ok(true) => Ok(session),
             Ok(false) => Err(ConnectError::Refused {
                 user: self.settings.user.clone(),
-                key: self.fingerprint(),
+                key: fingerprint(self.private(which).public_key()),
             }),
             // A host in mid-boot turns logins away like this (pam_nologin); so does one that is being shut down.
             Err(error) => {
@@ -166,14 +234,15 @@ impl Ssh {
         }
     }
 
-    async fn authenticate(&self, handle: &mut Handle<Guard>) -> Result<bool, russh::Error> {
+    async fn authenticate(&self, which: FleetKey, handle: &mut Handle<Guard>) -> Result<bool, russh::Error> {
+        let key = self.private(which);
         // RSA's first signatures were SHA-1, which no server takes any more: asked for what this one takes.
-        let hash = if self.key.algorithm().is_rsa() {
+        let hash = if key.algorithm().is_rsa() {
             handle.best_supported_rsa_hash().await?.flatten()
         } else {
             None
         };
-        let key = PrivateKeyWithHashAlg::new(Arc::clone(&self.key), hash);
+        let key = PrivateKeyWithHashAlg::new(Arc::clone(key), hash);
         Ok(handle
             .authenticate_publickey(&self.settings.user, key)
             .await?
@@ -189,9 +258,22 @@ impl Ssh {
     }
 }
 
+fn private_key(key: &[u8]) -> Result<PrivateKey, String> {
+    let text = std::str::from_utf8(key).map_err(|_| "it is not text".to_owned())?;
+    russh::keys::decode_secret_key(text, None).map_err(|error| match error {
+        russh::keys::Error::KeyIsEncrypted => {
+            "it has a passphrase; give one without, readable by this user only".into()
+        }
+        // The library's own text could quote what it read.
+        _ => "it is not a private key in OpenSSH's or PEM format (ed25519, ECDSA or RSA)".to_owned(),
+    })
+}
+
 /// One authenticated connection, which ends when it is dropped.
 pub struct Session {
     handle: Handle<Guard>,
+    host_key: PublicKey,
+    logged_in_with: FleetKey,
     address: String,
     reason: watch::Receiver<Option<String>>,
     output_limit: usize,
@@ -203,6 +285,18 @@ impl Session {
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// The host key that the host has shown and proved.
+    #[must_use]
+    pub fn host_key(&self) -> &PublicKey {
+        &self.host_key
+    }
+
+    /// The key of ours that the host let in.
+    #[must_use]
+    pub fn logged_in_with(&self) -> FleetKey {
+        self.logged_in_with
     }
 
     /// Runs one command.
@@ -246,10 +340,17 @@ impl Session {
     }
 }
 
-/// Accepts the pinned host key and no other, and keeps the reason of the end.
+/// What a host showed as its key.
+enum Presented {
+    Accepted(PublicKey),
+    /// The fingerprint of another one.
+    Other(String),
+}
+
+/// Accepts the known host keys and no other, and keeps the reason of the end.
 struct Guard {
-    pinned: PublicKey,
-    presented: watch::Sender<Option<String>>,
+    accepted: Accepted,
+    presented: watch::Sender<Option<Presented>>,
     ended: watch::Sender<Option<String>>,
 }
 
@@ -257,16 +358,17 @@ impl client::Handler for Guard {
     type Error = russh::Error;
 
     async fn check_server_key(&mut self, key: &PublicKeyOrCertificate) -> Result<bool, russh::Error> {
-        let seen = match key {
-            PublicKeyOrCertificate::PublicKey { key, .. } if key.key_data() == self.pinned.key_data() => {
-                return Ok(true);
+        let presented = match key {
+            PublicKeyOrCertificate::PublicKey { key, .. } if self.accepted.has(key) => {
+                Presented::Accepted(key.clone())
             }
-            PublicKeyOrCertificate::PublicKey { key, .. } => key.fingerprint(HashAlg::Sha256).to_string(),
+            PublicKeyOrCertificate::PublicKey { key, .. } => Presented::Other(fingerprint(key)),
             // No authority is trusted here.
-            PublicKeyOrCertificate::Certificate(_) => "a certificate".to_owned(),
+            PublicKeyOrCertificate::Certificate(_) => Presented::Other("a certificate".to_owned()),
         };
-        self.presented.send_replace(Some(seen));
-        Ok(false)
+        let accepted = matches!(presented, Presented::Accepted(_));
+        self.presented.send_replace(Some(presented));
+        Ok(accepted)
     }
 
     async fn disconnected(&mut self, reason: DisconnectReason<russh::Error>) -> Result<(), russh::Error> {

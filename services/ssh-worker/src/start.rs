@@ -144,8 +144,13 @@ async fn wait(host: &Host<'_>, client: &PinnedClient, started: &Output) -> Resul
             HttpsError::NotPinned { .. } => {
                 return Err(StepError::permanent(
                     format!("what answers for gatewayd on host {address} is not what was started: {error}"),
-                    "See what listens at that port. gatewayd must use the pair that GatewayZen made (SSL_KEY_PATH and \
-                     SSL_CERTIFICATE_PATH, which its config/config.json must not set otherwise); then retry.",
+                    format!(
+                        "See what listens at that port. gatewayd must use the pair that GatewayZen made (SSL_KEY_PATH and \
+                         SSL_CERTIFICATE_PATH, which its config/config.json must not set otherwise); then retry. If you replaced its \
+                         pair, read the new certificate's fingerprint on the host and say `gatewayzen identity reset {} --fingerprint … \
+                         --reason …`. Otherwise somebody stands between.",
+                        host.of.row.name
+                    ),
                 )
                 .into());
             }

@@ -25,13 +25,25 @@ pub struct SshSteps {
 }
 
 impl SshSteps {
-    /// The steps with their settings, the fleet's private key as its file holds it, and the keys that seal secrets.
+    /// The steps with their settings, the fleet's private key and the one that comes after it as their files hold them,
+    /// and the keys that seal secrets.
     ///
     /// # Errors
-    /// The key file holds no key that can be used, or a command is empty.
-    pub fn new(settings: &Settings, private_key: &[u8], keys: KeyRing) -> Result<Self, ConfigError> {
-        let ssh = Ssh::new(&settings.ssh, private_key)
+    /// A key file holds no key that can be used, or a command is empty.
+    pub fn new(
+        settings: &Settings,
+        private_key: &[u8],
+        next: Option<&[u8]>,
+        keys: KeyRing,
+    ) -> Result<Self, ConfigError> {
+        let mut ssh = Ssh::new(&settings.ssh, private_key)
             .map_err(|why| ConfigError::of("ssh.key_file", format!("{}: {why}", settings.ssh.key_file)))?;
+        if let Some(next) = next {
+            let file = &settings.ssh.next_key_file;
+            ssh = ssh
+                .with_next(next)
+                .map_err(|why| ConfigError::of("ssh.next_key_file", format!("{file}: {why}")))?;
+        }
         for command in Command::ALL {
             if command.text(&settings.gatewayd).trim().is_empty() {
                 return Err(ConfigError::of(

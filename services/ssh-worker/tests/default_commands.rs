@@ -72,6 +72,234 @@ impl Home {
     }
 }
 
+/// Waits for a condition, for a limit that only a defect reaches.
+fn soon(happens: impl Fn() -> bool) {
+    let end = std::time::Instant::now() + Duration::from_secs(60);
+    while !happens() {
+        assert!(std::time::Instant::now() < end, "it takes a minute already");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The files of a machine's root as cloud-init left them, and a shell in which the commands find them.
+struct Machine {
+    home: Home,
+    /// Stands for the SSH server, of which only the signal to reload is wanted here.
+    sshd: Child,
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let _ = self.sshd.kill();
+        let _ = self.sshd.wait();
+    }
+}
+
+impl Machine {
+    fn new() -> Self {
+        let home = Home::new();
+        let script = "mkdir -p root/etc/ssh root/run root/var/lib/cloud/instance/sem root/var/log .ssh && cd root/etc/ssh && \
+            for kind in ed25519 rsa ecdsa; do ssh-keygen -q -t $kind -N '' -C '' -f ssh_host_${kind}_key; done";
+        assert!(home.shell(script).status().unwrap().success());
+        // Whatever reloads a server must reach this one and no other.
+        // Under nohup a shell would inherit that SIGHUP is ignored, and could not trap it.
+        let sshd = std::process::Command::new("env")
+            .args([
+                "--default-signal=HUP",
+                "sh",
+                "-c",
+                "trap 'echo reloaded >>reloads' HUP; touch ready; while :; do sleep 0.05; done",
+            ])
+            .current_dir(home.0.path())
+            .spawn()
+            .unwrap();
+        let machine = Machine { home, sshd };
+        // A signal before its trap is set would end it.
+        soon(|| machine.home.0.path().join("ready").exists());
+        machine.write("run/sshd.pid", &machine.sshd.id().to_string());
+        let launch = machine.read("etc/ssh/ssh_host_ed25519_key");
+        let cloud = "var/lib/cloud/instance";
+        machine.write(&format!("{cloud}/user-data.txt"), "#cloud-config\n");
+        machine.write(&format!("{cloud}/obj.pkl"), "pickled");
+        machine.write(
+            &format!("{cloud}/another"),
+            &format!("ed25519_private: |\n{launch}"),
+        );
+        machine.write(&format!("{cloud}/sem/config_ssh"), "done");
+        machine.write("var/log/cloud-init.log", &launch);
+        machine.write("var/log/syslog", "nothing of it");
+        machine
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.home.0.path().join("root").join(path)
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        fs::write(self.path(path), text).unwrap();
+    }
+
+    fn read(&self, path: &str) -> String {
+        fs::read_to_string(self.path(path)).unwrap_or_default()
+    }
+
+    /// Type and key of the host key that is in place.
+    fn in_place(&self) -> String {
+        let script = "ssh-keygen -y -f root/etc/ssh/ssh_host_ed25519_key | cut -d ' ' -f 1,2";
+        let output = self.home.shell(script).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    fn run(&self, command: Command, variables: &[(&str, &str)]) -> (String, i32, String) {
+        let settings = settings::load(None).unwrap().gatewayd;
+        let line = remote::line_with(&settings, command, 42, 1, variables, Duration::from_secs(60));
+        let home = self.home.0.path();
+        let mut shell = self.home.shell(&line.text);
+        shell
+            .env("HOME", home)
+            .env("GATEWAYZEN_ROOT", home.join("root"))
+            .env("GATEWAYZEN_AS_ROOT", "");
+        let output = shell.output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (
+            text(output.stdout),
+            output.status.code().unwrap(),
+            text(output.stderr),
+        )
+    }
+
+    fn make(&self) -> String {
+        let (stdout, status, errors) = self.run(Command::MakeHostKey, &[]);
+        assert_eq!(status, 0, "{errors}");
+        ssh_worker::identity::line(&parse::host_key(stdout.as_bytes()).unwrap())
+    }
+
+    fn install(&self, new: &str, before: &str) -> (String, i32, String) {
+        let variables = [
+            ("GATEWAYZEN_HOST_KEY", new),
+            ("GATEWAYZEN_HOST_KEY_BEFORE", before),
+        ];
+        self.run(Command::InstallHostKey, &variables)
+    }
+
+    fn everything_under(&self, path: &str) -> String {
+        let output = self
+            .home
+            .shell(&format!("grep -r '' {path} 2>/dev/null"))
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+}
+
+#[test]
+fn a_host_key_is_made_once_installed_and_the_launchs_is_erased_everywhere() {
+    let machine = Machine::new();
+    let (before, launch) = (machine.in_place(), machine.read("etc/ssh/ssh_host_ed25519_key"));
+    let new = machine.make();
+    assert_ne!(new, before);
+    assert_eq!(
+        machine.make(),
+        new,
+        "a try after a crash finds the one that was made"
+    );
+    for _ in 0..2 {
+        assert_eq!(machine.install(&new, &before).1, 0);
+        assert_eq!(machine.in_place(), new);
+    }
+    let reloads = machine.home.0.path().join("reloads");
+    soon(|| !fs::read_to_string(&reloads).unwrap_or_default().is_empty());
+    assert_eq!(mode(&machine.path("etc/ssh/ssh_host_ed25519_key")), 0o600);
+    assert!(machine.read("etc/ssh/ssh_host_ed25519_key.pub").starts_with(&new));
+    assert!(
+        machine
+            .read("etc/ssh/sshd_config.d/00-gatewayzen.conf")
+            .contains("ssh_host_ed25519_key")
+    );
+    assert_eq!(
+        machine.make(),
+        new,
+        "until it is erased it can be installed again"
+    );
+
+    for _ in 0..2 {
+        let (_, status, errors) = machine.run(Command::EraseHostKey, &[("GATEWAYZEN_HOST_KEY", &new)]);
+        assert_eq!(status, 0, "{errors}");
+        assert_eq!(machine.in_place(), new);
+    }
+    let secret = launch.lines().nth(3).unwrap();
+    assert!(!machine.everything_under(".").contains(secret));
+    assert!(!machine.home.0.path().join(".gatewayzen/ssh").exists());
+    for gone in [
+        "etc/ssh/ssh_host_rsa_key",
+        "etc/ssh/ssh_host_ecdsa_key.pub",
+        "var/lib/cloud/instance/user-data.txt",
+        "var/lib/cloud/instance/obj.pkl",
+        "var/log/cloud-init.log",
+    ] {
+        assert!(!machine.path(gone).exists(), "{gone}");
+    }
+    assert_eq!(machine.read("var/lib/cloud/instance/sem/config_ssh"), "done");
+    assert_eq!(machine.read("var/log/syslog"), "nothing of it");
+}
+
+#[test]
+fn a_host_key_is_not_installed_where_the_server_uses_another_file_or_the_key_is_not_the_one_that_was_made() {
+    let machine = Machine::new();
+    let before = machine.in_place();
+    let new = machine.make();
+    let (_, status, errors) = machine.install(&new, "ssh-ed25519 AAAAsomebodyelses");
+    assert_eq!(status, 1);
+    assert!(errors.contains("does not use"), "{errors}");
+    let (_, status, errors) = machine.install("ssh-ed25519 AAAAnobodys", &before);
+    assert_eq!(status, 1);
+    assert!(errors.contains("the new key is not there"), "{errors}");
+    assert_eq!(machine.in_place(), before);
+}
+
+#[test]
+fn a_login_key_is_added_once_and_taken_out_only_where_the_other_stays() {
+    let machine = Machine::new();
+    let file = machine.home.0.path().join(".ssh/authorized_keys");
+    let (old, new) = ("ssh-ed25519 AAAAold", "ssh-ed25519 AAAAnew");
+    // Without a line break at its end.
+    fs::write(&file, format!("# ours\n{old} ubuntu@first")).unwrap();
+    let out = |key: &str, kept: &str| {
+        let variables = [("GATEWAYZEN_SSH_KEY", key), ("GATEWAYZEN_SSH_KEY_KEPT", kept)];
+        machine.run(Command::DeauthorizeKey, &variables)
+    };
+    let (_, status, errors) = out(old, new);
+    assert_eq!(status, 1);
+    assert!(errors.contains("nothing is taken out"), "{errors}");
+    for _ in 0..2 {
+        assert_eq!(
+            machine
+                .run(Command::AuthorizeKey, &[("GATEWAYZEN_SSH_KEY", new)])
+                .1,
+            0
+        );
+    }
+    let text = fs::read_to_string(&file).unwrap();
+    assert_eq!(text, format!("# ours\n{old} ubuntu@first\n{new} gatewayzen\n"));
+    for _ in 0..2 {
+        assert_eq!(out(old, new).1, 0);
+        assert_eq!(
+            fs::read_to_string(&file).unwrap(),
+            format!("# ours\n{new} gatewayzen\n")
+        );
+    }
+    assert_eq!(mode(&file), 0o600);
+    // And where there was no file at all.
+    fs::remove_file(&file).unwrap();
+    assert_eq!(
+        machine
+            .run(Command::AuthorizeKey, &[("GATEWAYZEN_SSH_KEY", new)])
+            .1,
+        0
+    );
+    assert_eq!(fs::read_to_string(&file).unwrap(), format!("{new} gatewayzen\n"));
+}
+
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
 }

@@ -127,8 +127,9 @@ fn failed(error: HttpsError) -> StepError {
     match error {
         HttpsError::NotPinned { .. } => StepError::permanent(
             sentence,
-            "See which host answers at that address. If it is the right one and its certificate was replaced, put the \
-             pair that GatewayZen made back in its place and restart gatewayd; then retry.",
+            "See which host answers at that address. If you replaced its certificate, put the pair that GatewayZen made back in \
+             its place and restart gatewayd; or read the new fingerprint on the host and say `gatewayzen identity reset NAME \
+             --fingerprint … --reason …`; then retry. Otherwise somebody stands between: see who, and never accept the other one.",
         ),
         HttpsError::Unusable { .. } => StepError::permanent(
             sentence,

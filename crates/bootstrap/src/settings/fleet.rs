@@ -74,6 +74,7 @@ pub struct Ssh {
     pub user: String,
     pub port: u16,
     pub key_file: String,
+    pub next_key_file: String,
     #[serde(deserialize_with = "duration::read")]
     pub connect_timeout: Duration,
     #[serde(deserialize_with = "duration::read")]
@@ -115,6 +116,11 @@ pub struct Gatewayd {
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "defaults.toml documents each key")]
 pub struct GatewaydCommands {
+    pub make_host_key: String,
+    pub install_host_key: String,
+    pub erase_host_key: String,
+    pub authorize_key: String,
+    pub deauthorize_key: String,
     pub get_key: String,
     pub tls: String,
     pub release: String,

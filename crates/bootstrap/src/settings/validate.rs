@@ -129,6 +129,14 @@ fn check_numbers(settings: &Settings) -> Check {
             format!("must be at least {least}, is {value}")
         })?;
     }
+    let ssh = &settings.ssh;
+    check_that(
+        ssh.next_key_file.is_empty() || ssh.sessions_per_host >= 2,
+        "ssh.sessions_per_host",
+        || {
+            "must be at least 2 where ssh.next_key_file is set: one session is kept while another one is tried".into()
+        },
+    )?;
     let share = settings.sweep.most_share;
     check_that((0.0..=1.0).contains(&share), "sweep.most_share", || {
         format!("must be from 0 to 1, is {share}")

@@ -22,9 +22,9 @@ pub struct LaunchAttempt {
     pub client_token: String,
     /// The request but for its user data.
     pub request: Value,
-    /// The user data, sealed.
-    pub sealed_user_data: Vec<u8>,
-    /// The public half of the host key in the user data, in OpenSSH's format.
+    /// The user data, sealed. `None` once it cannot be needed any more: the instance is known and has another host key.
+    pub sealed_user_data: Option<Vec<u8>>,
+    /// The public half of the machine's host key, in OpenSSH's format: first the one in the user data.
     pub host_key: String,
     /// When the attempt was stored.
     pub created_at: OffsetDateTime,
@@ -59,16 +59,6 @@ impl Repository {
                 .fetch_optional(&self.pool)
                 .await?,
         )
-    }
-
-    /// The SSH host key that the attempt in force gave its machine, in OpenSSH's format.
-    pub async fn host_key(&self, id: i64) -> Result<Option<String>> {
-        Ok(sqlx::query_scalar(
-            "SELECT host_key FROM launch_attempts WHERE gatewayd_id = $1 AND ended_at IS NULL",
-        )
-        .bind(id)
-        .fetch_optional(&self.pool)
-        .await?)
     }
 
     /// Stores an attempt, unless `at_once` launches of the fleet are under way. Fails where the gatewayd has one that is

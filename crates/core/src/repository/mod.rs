@@ -1,16 +1,18 @@
 //! The Postgres repository: the only place that speaks SQL.
 //!
-//! Everything that a worker writes goes through a function of `migrations/0005_engine.sql` or `0007_sweep.sql`, which
-//! checks the worker's lease and the row's generation; what is here only calls it.
+//! Everything that a worker writes goes through a function of `migrations/0005_engine.sql`, `0007_sweep.sql` or
+//! `0012_identities.sql`, which checks the worker's lease and the row's generation; what is here only calls it.
 
 mod decommission;
 mod doors;
 mod halts;
+mod identities;
 mod launches;
 mod leases;
 mod reading;
 mod roles;
 mod secrets;
+mod ssh_keys;
 mod sweeps;
 mod vault;
 
@@ -22,11 +24,13 @@ use uuid::Uuid;
 pub use decommission::DecommissionPolicy;
 pub use doors::{Move, Refused};
 pub use halts::Halt;
+pub use identities::{Audited, HostIdentity, Reset};
 pub use launches::{LaunchAttempt, Opening};
 pub use leases::{Finished, Lease, LeaseCheck, Outcome, Verdict};
 pub use reading::{DueJob, Filter, Gatewayd, HistoryEntry, Overdue, StateCount, Surroundings};
 pub use roles::{ALL_ROLES, service_role};
 pub use secrets::StoredWallet;
+pub use ssh_keys::{HostLease, KeyedHost, RunLease, SshKeyRun};
 pub use sweeps::{Bereft, Missed, Sweep, SweepLease};
 pub use vault::{KeyCount, PublicWallet, SealedRow, SecretKind, ToReveal};
 

@@ -145,7 +145,7 @@ impl Bench {
 
     pub fn steps(&self, fleet_key: u8) -> SshSteps {
         let keys = KeyRing::parse(API_KEYS).unwrap();
-        SshSteps::new(&self.settings, pem(&key(fleet_key)).as_bytes(), keys).unwrap()
+        SshSteps::new(&self.settings, pem(&key(fleet_key)).as_bytes(), None, keys).unwrap()
     }
 
     /// Takes the row's step until it needs no waiting, and writes its end. Returns what was done.
