@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use russh::keys::PrivateKey;
+use russh::keys::ssh_key::LineEnding;
 use russh::keys::ssh_key::private::Ed25519Keypair;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -140,6 +141,12 @@ impl Host {
         } else {
             self.host_key.clone()
         }
+    }
+
+    /// The key of its user data, in OpenSSH's format.
+    pub(super) fn launch_key(&self) -> String {
+        let text = self.host_key.to_openssh(LineEnding::LF);
+        text.map(|text| text.to_string()).unwrap_or_default()
     }
 
     /// A new gatewayd API key.
