@@ -64,6 +64,7 @@ mod tests {
         Secrets {
             key_file: key_file.to_owned(),
             keys: keys.to_owned().into(),
+            core_dumps: false,
         }
     }
 
