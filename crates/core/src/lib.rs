@@ -2,6 +2,8 @@
 //! Postgres repository, which is the only SQL of the project outside the migrations.
 
 pub mod crash;
+#[cfg(test)]
+mod hostile;
 pub mod job;
 pub mod repository;
 pub mod seal;

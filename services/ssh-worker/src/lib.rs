@@ -6,8 +6,11 @@
 
 pub mod command;
 mod host;
+#[cfg(test)]
+mod hostile;
 mod key;
 pub mod parse;
+mod redact;
 pub mod remote;
 pub mod session;
 mod start;

@@ -2,4 +2,6 @@
 
 pub mod api;
 pub mod converge;
+#[cfg(test)]
+mod hostile;
 pub mod step;
