@@ -132,14 +132,14 @@ pub(crate) fn process(service: &ServiceProcess) -> Sources {
     all
 }
 
-/// Every file of a folder and of those in it, but for those that are named: the secrets' own.
-pub(crate) fn files(folder: &Path, but: &[&str]) -> Sources {
+/// Every file of a folder and of those in it, but for those in which a secret has its place.
+pub(crate) fn files(folder: &Path, has_its_place: fn(&str) -> bool) -> Sources {
     let mut all = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            all.extend(files(&path, but));
-        } else if !but.contains(&path.file_name().unwrap().to_str().unwrap()) {
+            all.extend(files(&path, has_its_place));
+        } else if !has_its_place(path.file_name().unwrap().to_str().unwrap()) {
             all.push((
                 format!("file {}", path.display()),
                 std::fs::read(&path).unwrap_or_default(),

@@ -17,17 +17,11 @@ const REDIS_PASSWORD: &str = "canaryRedis5ecretPassword";
 /// What a host knows of its own database, and prints in its errors.
 const HOST_PASSWORD: &str = "canaryHost5ecretPassword";
 const SERVICES: [&str; 4] = ["dispatcher", "instance-worker", "ssh-worker", "wallet-worker"];
-/// The files in which the secrets have their place.
-const THEIR_PLACE: [&str; 8] = [
-    "fleet_key",
-    "sealing_keys",
-    "other_keys",
-    "gatewayzen.toml",
-    "dispatcher.toml",
-    "instance-worker.toml",
-    "ssh-worker.toml",
-    "wallet-worker.toml",
-];
+
+/// Whether a file of the bed is one in which secrets have their place: keys, rings of keys, and settings with a password.
+fn has_its_place(name: &str) -> bool {
+    name.ends_with("_key") || name.ends_with("_keys") || name.ends_with(".toml")
+}
 
 fn prints(command: &str) -> FaultKind {
     FaultKind::CommandPrints {
@@ -243,11 +237,11 @@ impl World {
     async fn collect(&self) -> Sources {
         let mut all = sources::postgres(&self.bed).await;
         all.extend(sources::redis(&self.redis.url()).await);
-        all.extend(sources::files(self.redis.folder(), &[]));
-        all.extend(sources::files(self.bed.folder(), &THEIR_PLACE));
+        all.extend(sources::files(self.redis.folder(), |_| false));
+        all.extend(sources::files(self.bed.folder(), has_its_place));
         for (service, port) in &self.services {
             all.extend(sources::process(service));
-            for path in ["/healthz", "/readyz"] {
+            for path in ["/healthz", "/readyz", "/metrics"] {
                 all.extend(sources::http_get(*port, path).await);
             }
         }
@@ -265,10 +259,19 @@ impl World {
         secrets.add("Postgres password", POSTGRES_PASSWORD);
         secrets.add("Redis password", REDIS_PASSWORD);
         secrets.add("password of a host", HOST_PASSWORD);
-        let ring = self.bed.sealing_keys();
-        let key = ring.split_once(':').unwrap().1.trim();
-        secrets.add("sealing key, as text", key);
-        secrets.add("sealing key", STANDARD.decode(key).unwrap());
+        for entry in std::fs::read_dir(self.bed.folder()).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            for line in std::fs::read_to_string(&path)
+                .unwrap_or_default()
+                .lines()
+                .filter(|_| name.ends_with("_keys"))
+            {
+                let key = line.split_once(':').unwrap().1.trim();
+                secrets.add(&format!("key of {name}, as text"), key);
+                secrets.add(&format!("key of {name}"), STANDARD.decode(key).unwrap());
+            }
+        }
         let fleet_key = std::fs::read_to_string(self.bed.folder().join("fleet_key")).unwrap();
         secrets.add_private_key("fleet's SSH key", &fleet_key);
         for host in self.bed.fleet.hosts() {
@@ -284,7 +287,7 @@ impl World {
                 );
             }
         }
-        let ring = KeyRing::parse(&ring).unwrap();
+        let ring = KeyRing::parse(&self.bed.sealing_keys()).unwrap();
         let seeds: Vec<(i64, i32, Vec<u8>)> =
             sqlx::query_as("SELECT gatewayd_id, version, sealed FROM wallet_seeds")
                 .fetch_all(&self.bed.database.admin)
