@@ -87,8 +87,8 @@ impl World {
         let mut redis = RedisServer::with_password(REDIS_PASSWORD).await;
         redis.start().await;
         let settings = format!(
-            "telemetry.log = \"trace\"\ntelemetry.otlp_endpoint = \"{endpoint}\"\nworker.max_attempts = 4\n\
-             gatewayd.start_timeout = \"1s\"\n"
+            "telemetry.log = \"trace\"\ntelemetry.otlp_endpoint = \"{endpoint}\"\nworker.max_attempts = 8\n\
+             gatewayd.start_timeout = \"2s\"\n"
         );
         let bed = Bed::new(Options {
             fleet: Config {
