@@ -73,6 +73,9 @@ async fn new_row(bed: &Bed, name: &str) -> i64 {
         .unwrap()
 }
 
+/// The arguments of a command, and what its environment has of its own.
+type Run<'a> = (Vec<&'a str>, Vec<(&'a str, &'a str)>);
+
 /// The services at their most talkative, with what they need to be asked for their health.
 struct World {
     bed: Bed,
@@ -180,7 +183,7 @@ impl World {
         let unreadable = format!("postgres://u:{POSTGRES_PASSWORD}@127.0.0.1:99999999/d");
         let no_redis = format!("redis://:{REDIS_PASSWORD}@127.0.0.1:1");
         let postgres = "GATEWAYZEN_POSTGRES__URL";
-        let mut runs: Vec<(Vec<&str>, Vec<(&str, &str)>)> = Vec::new();
+        let mut runs: Vec<Run<'_>> = Vec::new();
         for name in names {
             for command in [vec!["show", name], vec!["why", name]] {
                 runs.push((command.clone(), vec![(postgres, &operator)]));
