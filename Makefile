@@ -1,11 +1,12 @@
 # Each target says what it does; the work is in deploy/dev and cargo. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup services build demo down test laws mutants lint deny memory bench-resque resque-kills chaos walk-1000
+.PHONY: help fuzz setup services build demo down test laws mutants lint deny memory bench-resque resque-kills chaos walk-1000
 FLEET ?= 3
 REPEAT ?= 1
 export FLEET REPEAT
 MINUTES ?= 2
 GATEWAYDS ?= 100
+CASES ?= 1000000
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -32,6 +33,9 @@ test: services build ## set up and run every test, the laws on release binaries 
 
 laws: services ## the laws on release binaries, REPEAT=1 times (docs/laws.md)
 	@deploy/dev/laws
+
+fuzz: ## property tests of everything that reads outside input, CASES=1000000 each (those over sockets a part of it)
+	PROPTEST_CASES=$(CASES) cargo test --workspace --release --lib -- hostile redact
 
 mutants: services ## each law fails when its protection is taken out (half an hour)
 	@deploy/dev/mutants

@@ -250,6 +250,7 @@ mod tests {
             wallet_copies: String::new(),
             wallet_copy_command: Vec::new(),
             wallet_copy_timeout: Duration::from_secs(30),
+            core_dumps: false,
         }
     }
 

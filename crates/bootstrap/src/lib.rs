@@ -13,6 +13,7 @@
 //! ```
 
 mod connect;
+pub mod exposure;
 pub mod health;
 pub mod keys;
 mod service;

@@ -17,7 +17,7 @@ use crate::connect::{Database, wait_for_redis};
 use crate::health::{self, Health};
 use crate::keys::Rings;
 use crate::settings::{self, ConfigError, Settings};
-use crate::{keys, shutdown, telemetry};
+use crate::{exposure, keys, shutdown, telemetry};
 
 /// The arguments or the configuration are wrong: `EX_USAGE` of `sysexits.h`. Starting again does not help.
 pub const EXIT_CONFIG: u8 = 64;
@@ -189,6 +189,10 @@ where
     F: FnOnce(Service) -> R,
     R: Future<Output = Result<(), Error>>,
 {
+    // Before any secret is read.
+    if let Err(error) = exposure::keep_to_itself() {
+        eprintln!("{name}: warning: this process cannot forbid its core dumps: {error}");
+    }
     let arguments = match arguments(name) {
         Ok(arguments) => arguments,
         Err(code) => return code,
@@ -298,6 +302,13 @@ fn prepare(name: &str, arguments: &Arguments) -> Result<Prepared, ConfigError> {
         }
     }
     let mut warnings = settings.warnings();
+    let file = settings::file(arguments.config.as_deref());
+    warnings.extend(exposure::warnings(&settings, file.as_deref()));
+    if settings.secrets.core_dumps
+        && let Err(error) = exposure::allow_core_dumps()
+    {
+        warnings.push(format!("secrets.core_dumps: the system refuses: {error}"));
+    }
     for (key, path) in secret_files {
         warnings.extend(keys::readable_by_others(path).map(|warning| format!("{key}: {warning}")));
     }
@@ -334,6 +345,7 @@ where
     };
     tracing::info!("{name} {} starts", env!("CARGO_PKG_VERSION"));
     gatewayzen_core::crash::stop_at(prepared.settings.testing.stop_at.clone());
+    gatewayzen_core::crash::panic_at(prepared.settings.testing.panic_at.clone());
     prepared
         .warnings
         .iter()

@@ -45,6 +45,7 @@ impl Connections {
         Ok(resque::Queue::connect_lazy(&resque::Config {
             url: redis.url.expose_secret().to_owned(),
             namespace: redis.namespace.clone(),
+            ca_file: redis.ca_file.clone(),
             connect_timeout: REDIS_LIMIT,
             response_timeout: REDIS_LIMIT,
         })?)

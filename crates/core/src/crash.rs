@@ -2,7 +2,7 @@
 //!
 //! Every effect of a step, a dispatcher's round or a sweep, outside or in Postgres, is wrapped by [`around`], which names the moments before and after it. The
 //! setting `testing.stop_at` makes the process that comes to such a moment stop itself there (SIGSTOP), so that a test can
-//! kill it exactly there, or wake it up long after its lease is over. Without the setting a point does nothing. The
+//! kill it exactly there, or wake it up long after its lease is over; `testing.panic_at` makes it panic there. Without the setting a point does nothing. The
 //! points are in release builds, since what is proved must be what is shipped.
 
 use std::collections::BTreeSet;
@@ -13,6 +13,7 @@ use rustix::process::Signal;
 
 /// Empty for whoever is not under test.
 static STOPS: OnceLock<Mutex<BTreeSet<String>>> = OnceLock::new();
+static PANICS: OnceLock<Mutex<BTreeSet<String>>> = OnceLock::new();
 
 /// Longer than the kernel takes to stop all threads of a process.
 const STOP_TAKES: Duration = Duration::from_millis(200);
@@ -25,6 +26,13 @@ tokio::task_local! {
 pub fn stop_at(stops: Vec<String>) {
     if !stops.is_empty() {
         let _ = STOPS.set(Mutex::new(stops.into_iter().collect()));
+    }
+}
+
+/// Says where to panic, at each point once, as [`stop_at`] does for stops. To be called once, at the start.
+pub fn panic_at(panics: Vec<String>) {
+    if !panics.is_empty() {
+        let _ = PANICS.set(Mutex::new(panics.into_iter().collect()));
     }
 }
 
@@ -42,19 +50,28 @@ pub async fn around<T>(effect: &str, doing: impl Future<Output = T>) -> T {
 }
 
 async fn point(effect: &str, moment: &str) {
-    let stops = STOPS.get();
+    let (stops, panics) = (STOPS.get(), PANICS.get());
     // Where nothing stops and nobody traces, a point costs no text.
-    if stops.is_none() && !tracing::enabled!(tracing::Level::TRACE) {
+    if stops.is_none() && panics.is_none() && !tracing::enabled!(tracing::Level::TRACE) {
         return;
     }
     let Ok(name) = WORK.try_with(|work| format!("{work}:{effect}:{moment}")) else {
         return;
     };
     tracing::trace!(point = name, "crash point");
-    let met = stops.is_some_and(|stops| {
-        let mut stops = stops.lock().unwrap_or_else(PoisonError::into_inner);
-        stops.remove(&name)
-    });
+    let meets = |points: Option<&Mutex<BTreeSet<String>>>| {
+        points.is_some_and(|points| {
+            points
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(&name)
+        })
+    };
+    #[allow(clippy::panic, reason = "what a test asks for")]
+    if meets(panics) {
+        panic!("panic on demand at the crash point {name}");
+    }
+    let met = meets(stops);
     if met {
         tracing::warn!(point = name, "stopped at a crash point");
         // Whoever waits for it may kill the process here, or let it go on long after its lease.

@@ -3,6 +3,8 @@
 
 pub mod backup;
 pub mod crash;
+#[cfg(test)]
+mod hostile;
 pub mod job;
 pub mod repository;
 pub mod seal;

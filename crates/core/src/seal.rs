@@ -486,4 +486,6 @@ fn associated_data(id: &str, place: Place<'_>) -> Vec<u8> {
 }
 
 #[cfg(test)]
+mod secret_types;
+#[cfg(test)]
 mod tests;

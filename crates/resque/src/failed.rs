@@ -166,7 +166,7 @@ impl Queue {
 }
 
 impl FailedEntry {
-    fn read(index: usize, raw: Vec<u8>) -> Self {
+    pub(crate) fn read(index: usize, raw: Vec<u8>) -> Self {
         let mut entry = Self {
             index,
             ..Self::default()
@@ -201,7 +201,7 @@ impl FailedEntry {
 }
 
 /// The entry with `retried_at` set to now, all else as it was.
-fn retried(raw: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn retried(raw: &[u8]) -> Option<Vec<u8>> {
     let mut fields: Fields = serde_json::from_slice(raw).ok()?;
     fields.0.retain(|(name, _)| name != "retried_at");
     let now = RawValue::from_string(format!("\"{}\"", clock::failed_at())).ok()?;

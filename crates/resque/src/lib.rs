@@ -31,6 +31,8 @@ mod deliver;
 mod error;
 mod failed;
 mod gate;
+#[cfg(test)]
+mod hostile;
 mod id;
 mod job;
 mod queue;

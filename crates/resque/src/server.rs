@@ -3,7 +3,8 @@
 use std::fmt;
 
 use redis::{
-    Client, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo, RedisResult, TlsMode,
+    Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo, RedisResult,
+    TlsCertificates, TlsMode,
     sentinel::{Sentinel, SentinelNodeConnectionInfo},
 };
 
@@ -15,18 +16,20 @@ pub(crate) enum Server {
         service: String,
         login: RedisConnectionInfo,
         tls: bool,
+        /// PEM; without it those of the system are trusted.
+        authorities: Option<Vec<u8>>,
     },
 }
 
 impl Server {
     /// Reads a URL; `None` when it cannot be read. The cause stays out: it could quote the URL, which may hold a
     /// password.
-    pub(crate) fn read(url: &str) -> Option<Self> {
+    pub(crate) fn read(url: &str, authorities: Option<&[u8]>) -> Option<Self> {
         let (scheme, rest) = url.split_once("://")?;
         let tls = match scheme {
             "redis+sentinel" => false,
             "rediss+sentinel" => true,
-            _ => return Client::open(url).ok().map(Self::Fixed),
+            _ => return client(url, authorities).ok().map(Self::Fixed),
         };
         let (login, rest) = rest.rsplit_once('@').unwrap_or(("", rest));
         let (hosts, path) = rest.split_once('/')?;
@@ -41,13 +44,15 @@ impl Server {
             .ok()?;
         let sentinels = hosts.split(',').map(|host| {
             let port = if host.contains(':') { "" } else { ":26379" };
-            format!("{scheme}://{host}{port}").into_connection_info().ok()
+            let client = client(format!("{scheme}://{host}{port}"), authorities.filter(|_| tls)).ok()?;
+            Some(client.get_connection_info().clone())
         });
         Some(Self::Sentinel {
             sentinels: sentinels.collect::<Option<_>>()?,
             service: service.to_owned(),
             login: login.redis_settings().clone(),
             tls,
+            authorities: authorities.filter(|_| tls).map(<[u8]>::to_vec),
         })
     }
 
@@ -60,16 +65,57 @@ impl Server {
                 service,
                 login,
                 tls,
+                authorities,
             } => {
                 let mut node = SentinelNodeConnectionInfo::default().set_redis_connection_info(login.clone());
                 if *tls {
                     node = node.set_tls_mode(TlsMode::Secure);
                 }
                 let mut sentinel = Sentinel::build(sentinels.clone())?;
-                sentinel.async_master_for(service, Some(&node)).await
+                let found = sentinel.async_master_for(service, Some(&node)).await?;
+                match authorities {
+                    None => Ok(found),
+                    Some(authorities) => client(found.get_connection_info().clone(), Some(authorities)),
+                }
             }
         }
     }
+
+    /// Whether others than this machine are on the way, and could read or change what is said.
+    pub(crate) fn is_unprotected(&self) -> bool {
+        match self {
+            Self::Fixed(client) => is_unprotected(client.get_connection_info().addr()),
+            Self::Sentinel { sentinels, tls, .. } => {
+                !tls || sentinels.iter().any(|sentinel| is_unprotected(sentinel.addr()))
+            }
+        }
+    }
+}
+
+fn client(info: impl IntoConnectionInfo, authorities: Option<&[u8]>) -> RedisResult<Client> {
+    match authorities {
+        None => Client::open(info),
+        Some(authorities) => Client::build_with_tls(
+            info,
+            TlsCertificates {
+                client_tls: None,
+                root_cert: Some(authorities.to_vec()),
+            },
+        ),
+    }
+}
+
+fn is_unprotected(address: &ConnectionAddr) -> bool {
+    match address {
+        ConnectionAddr::Tcp(host, _) => !is_here(host),
+        ConnectionAddr::TcpTls { host, insecure, .. } => *insecure && !is_here(host),
+        _ => false,
+    }
+}
+
+fn is_here(host: &str) -> bool {
+    let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 /// The address, without the log-in.
@@ -96,7 +142,7 @@ mod tests {
     use super::*;
 
     fn shown(url: &str) -> Option<String> {
-        Server::read(url).map(|server| server.to_string())
+        Server::read(url, None).map(|server| server.to_string())
     }
 
     #[test]
@@ -110,7 +156,8 @@ mod tests {
             shown("rediss+sentinel://a,b:7000/mymaster").as_deref(),
             Some(shown_as)
         );
-        let Some(Server::Sentinel { login, tls, .. }) = Server::read("rediss+sentinel://joe:p%40ss@a/m/3")
+        let Some(Server::Sentinel { login, tls, .. }) =
+            Server::read("rediss+sentinel://joe:p%40ss@a/m/3", None)
         else {
             panic!("not read");
         };

@@ -46,7 +46,7 @@ impl WorkerInfo {
         self.queues.iter().any(|name| name == "*" || name == queue)
     }
 
-    fn read(id: String) -> Self {
+    pub(crate) fn read(id: String) -> Self {
         let mut parts = id.splitn(3, ':');
         let mut part = || parts.next().unwrap_or_default().to_owned();
         let (host, pid, queues) = (part(), part(), part());
@@ -67,7 +67,7 @@ impl WorkerInfo {
 }
 
 impl Working {
-    fn read(text: &[u8]) -> Option<Self> {
+    pub(crate) fn read(text: &[u8]) -> Option<Self> {
         #[derive(Deserialize)]
         struct Wire<'a> {
             #[serde(default)]

@@ -14,6 +14,8 @@ use super::{dev_env, eventually};
 pub struct RedisServer {
     port: u16,
     folder: TempDir,
+    password: String,
+    tls: bool,
     child: Option<Child>,
 }
 
@@ -21,8 +23,23 @@ pub struct RedisServer {
 pub struct PostgresServer {
     port: u16,
     folder: TempDir,
+    tls: bool,
     child: Option<Child>,
 }
+
+/// For a Redis that speaks nothing but TLS.
+const TLS_ARGUMENTS: &[&str] = &[
+    "--port",
+    "0",
+    "--tls-cert-file",
+    "certificate.pem",
+    "--tls-key-file",
+    "key.pem",
+    "--tls-ca-cert-file",
+    "certificate.pem",
+    "--tls-auth-clients",
+    "no",
+];
 
 /// A port of loopback that nobody listens on, below those that the system hands out.
 pub async fn free_port() -> u16 {
@@ -54,13 +71,46 @@ impl RedisServer {
         RedisServer {
             port: free_port().await,
             folder: folder(),
+            password: String::new(),
+            tls: false,
             child: None,
         }
     }
 
+    /// As [`new`](Self::new), with a password.
+    pub async fn with_password(password: &str) -> RedisServer {
+        RedisServer {
+            password: password.to_owned(),
+            ..RedisServer::new().await
+        }
+    }
+
+    /// As [`new`](Self::new), over TLS alone, with this certificate (PEM) and its key.
+    pub async fn with_tls(certificate: &str, key: &str) -> RedisServer {
+        let server = RedisServer {
+            tls: true,
+            ..RedisServer::new().await
+        };
+        std::fs::write(server.folder.path().join("certificate.pem"), certificate).expect("a file");
+        std::fs::write(server.folder.path().join("key.pem"), key).expect("a file");
+        server
+    }
+
     /// Its URL, whether it runs or not.
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}/0", self.port)
+        if self.tls {
+            return format!("rediss://localhost:{}/0", self.port);
+        }
+        let login = match self.password.as_str() {
+            "" => String::new(),
+            password => format!(":{password}@"),
+        };
+        format!("redis://{login}127.0.0.1:{}/0", self.port)
+    }
+
+    /// Where it writes its dump.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Starts it.
@@ -73,11 +123,16 @@ impl RedisServer {
                 "",
                 "--appendonly",
                 "no",
-                "--port",
+                if self.tls { "--tls-port" } else { "--port" },
             ])
             .arg(self.port.to_string())
+            .args(if self.tls { TLS_ARGUMENTS } else { &[] })
             .arg("--dir")
             .arg(self.folder.path())
+            .args(["--requirepass", &self.password])
+            // Its dumps then show what is in them.
+            .args(["--rdbcompression", "no"])
+            .current_dir(self.folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .kill_on_drop(true)
@@ -102,6 +157,7 @@ impl PostgresServer {
         let server = PostgresServer {
             port: free_port().await,
             folder,
+            tls: false,
             child: None,
         };
         if is_root() {
@@ -125,6 +181,32 @@ impl PostgresServer {
             String::from_utf8_lossy(&made.stderr)
         );
         server
+    }
+
+    /// Has it speak TLS with this certificate (PEM) and its key, and admit nobody without, when it is started.
+    pub async fn require_tls(&mut self, certificate: &str, key: &str) {
+        self.tls = true;
+        let data = self.data();
+        std::fs::write(data.join("server.crt"), certificate).expect("a file");
+        std::fs::write(data.join("server.key"), key).expect("a file");
+        let admit = "hostssl all all 127.0.0.1/32 trust\nhostssl all all ::1/128 trust\n";
+        std::fs::write(data.join("pg_hba.conf"), admit).expect("a file");
+        for command in [&["chmod", "600"][..], &["chown", "postgres"]] {
+            if command[0] == "chown" && !is_root() {
+                continue;
+            }
+            let done = Command::new(command[0])
+                .arg(command[1])
+                .arg(data.join("server.key"))
+                .status()
+                .await;
+            assert!(done.expect("a command").success());
+        }
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     fn data(&self) -> PathBuf {
@@ -167,6 +249,8 @@ impl PostgresServer {
                 "unix_socket_directories=",
                 "-c",
                 "max_connections=200",
+                "-c",
+                if self.tls { "ssl=on" } else { "ssl=off" },
             ])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -174,7 +258,7 @@ impl PostgresServer {
             .spawn()
             .expect("postgres");
         self.child = Some(child);
-        let url = self.url();
+        let url = self.url() + if self.tls { "?sslmode=require" } else { "" };
         eventually("Postgres to take queries", async || {
             let pool = sqlx::postgres::PgPoolOptions::new()
                 .max_connections(1)

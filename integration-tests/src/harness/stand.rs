@@ -58,7 +58,7 @@ impl Stand {
     }
 
     /// A folder that ends with the test. Its path is short: Unix sockets stand in it.
-    pub(super) fn folder(&self) -> &Path {
+    pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 

@@ -102,6 +102,10 @@ fn well() -> Evidence {
         ledger: vec![launched("1", "i-1"), set(WALLET)],
         strays: BTreeMap::new(),
         hosts: vec![HostView {
+            disks: Vec::new(),
+            metadata_tokens: "required".into(),
+            tls_key: None,
+            ssh_key: String::new(),
             instance: "i-1".to_owned(),
             gatewayd: "1".to_owned(),
             state: "running",

@@ -12,6 +12,8 @@ pub(super) struct Certificate {
     pub(super) pem: String,
     /// SHA-256 of the DER, in hex.
     pub(super) fingerprint: String,
+    /// The private key, in DER.
+    pub(super) key: Vec<u8>,
     pub(super) tls: Arc<ServerConfig>,
 }
 
@@ -28,6 +30,7 @@ impl Certificate {
         Ok(Self {
             pem: certificate.pem(),
             fingerprint: hex::encode(Sha256::digest(certificate.der())),
+            key: key.serialize_der(),
             tls: Arc::new(tls),
         })
     }

@@ -44,6 +44,8 @@ pub struct Config {
     pub throttle: Option<Throttle>,
     /// How a host's SSH server drops connections of which too many have not logged in. Absent: it never does.
     pub max_startups: Option<MaxStartups>,
+    /// Whether the command lines that hosts are sent are kept, for a test that looks for secrets in them.
+    pub keep_commands: bool,
     /// How long things take.
     pub times: Times,
     /// The faults in force from the start.
@@ -66,6 +68,7 @@ impl Default for Config {
             second_wallet_closes: false,
             throttle: None,
             max_startups: None,
+            keep_commands: false,
             times: Times::default(),
             faults: Vec::new(),
         }

@@ -1,6 +1,6 @@
 //! The EC2 Query API: the five calls that GatewayZen makes.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,12 +18,16 @@ use super::network::{Answer, Network};
 use super::throttle::Buckets;
 use super::{Shared, lock};
 
+/// Under which name each AMI has its only volume.
+pub(super) const ROOT_DEVICE: &str = "/dev/sda1";
+
 /// EC2 and everything that was ever launched.
 pub(super) struct Ec2 {
     pub(super) shared: Arc<Shared>,
     pub(super) network: Network,
     throttle: Option<Buckets>,
     pub(super) known: Mutex<Known>,
+    calls: Mutex<BTreeSet<String>>,
 }
 
 #[derive(Default)]
@@ -43,7 +47,13 @@ impl Ec2 {
             shared,
             network,
             known: Mutex::default(),
+            calls: Mutex::default(),
         }
+    }
+
+    /// Every action that was asked for, and those that an action needs the right to beside its own.
+    pub(super) fn calls(&self) -> BTreeSet<String> {
+        lock(&self.calls).clone()
     }
 
     pub(super) fn network(&self) -> &Network {
@@ -58,6 +68,9 @@ impl Ec2 {
     pub(super) fn call(&self, request: &Request<Bytes>) -> Answer {
         let form = Form::parse(request.body());
         let action = form.get("Action").unwrap_or_default();
+        // EC2 asks for this right too where a launch carries tags.
+        let tags = form.get("TagSpecification.1.ResourceType").map(|_| "CreateTags");
+        lock(&self.calls).extend([action].into_iter().chain(tags).map(str::to_owned));
         let outcome = self.admit(request, &form, action).and_then(|()| match action {
             "RunInstances" => self.run_instances(&form),
             "DescribeInstances" => self.describe_instances(&form),
@@ -240,6 +253,12 @@ impl Ec2 {
                 element("imageId", image)
                     + &element("imageState", "available")
                     + &element("name", &format!("simulated gatewayd {release}"))
+                    + &element("rootDeviceType", "ebs")
+                    + &element("rootDeviceName", ROOT_DEVICE)
+                    + &items(
+                        "blockDeviceMapping",
+                        [element("deviceName", ROOT_DEVICE) + "<ebs><volumeSize>8</volumeSize></ebs>"],
+                    )
             }),
         ))
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use russh::keys::ssh_key::LineEnding;
 use russh::keys::ssh_key::private::Ed25519Keypair;
 use russh::keys::{PrivateKey, PublicKey};
 use tokio::net::TcpListener;
@@ -160,6 +161,12 @@ impl Host {
     /// A new SSH host key.
     pub(super) fn new_ssh_key(&self) -> PrivateKey {
         new_key(&mut lock(&self.random))
+    }
+
+    /// The key of its user data, in OpenSSH's format.
+    pub(super) fn launch_key(&self) -> String {
+        let text = self.launch_key.to_openssh(LineEnding::LF);
+        text.map(|text| text.to_string()).unwrap_or_default()
     }
 
     /// A new gatewayd API key.

@@ -13,7 +13,7 @@ use super::faults::FaultKind;
 use super::form::{element, items};
 use super::host::Host;
 use super::ledger::Event;
-use super::{Shared, lock};
+use super::{Disk, Shared, lock};
 
 /// An instance state of EC2.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -86,6 +86,8 @@ pub(super) struct Instance {
     pub(super) instance_type: String,
     pub(super) key_name: String,
     pub(super) tags: BTreeMap<String, String>,
+    pub(super) disks: Vec<Disk>,
+    pub(super) metadata_tokens: String,
     /// None: it never gets one.
     pub(super) address: Option<Ipv4Addr>,
     pub(super) launched: Instant,
@@ -118,6 +120,8 @@ impl Instance {
             instance_type: launch.instance_type,
             key_name: launch.key_name,
             tags: launch.tags,
+            disks: launch.disks,
+            metadata_tokens: launch.metadata_tokens,
             address: host.address,
             launched: Instant::now(),
             launched_at: OffsetDateTime::now_utc(),
@@ -295,4 +299,6 @@ pub(super) struct Launch {
     pub(super) instance_type: String,
     pub(super) key_name: String,
     pub(super) tags: BTreeMap<String, String>,
+    pub(super) disks: Vec<Disk>,
+    pub(super) metadata_tokens: String,
 }

@@ -5,13 +5,13 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::ec2::{Ec2, Known};
+use super::ec2::{Ec2, Known, ROOT_DEVICE};
 use super::faults::FaultKind;
 use super::form::{Form, Refusal};
 use super::host::{GATEWAYD_TAG, Host};
 use super::instance::{Death, Instance, Launch};
 use super::ledger::Event;
-use super::lock;
+use super::{Disk, lock};
 
 impl Ec2 {
     pub(super) fn run_instances(&self, form: &Form) -> Result<String, Refusal> {
@@ -77,6 +77,11 @@ impl Ec2 {
             instance_type: form.get("InstanceType").unwrap_or("m1.small").to_owned(),
             key_name: form.get("KeyName").unwrap_or_default().to_owned(),
             tags: tags.clone(),
+            disks: disks(form),
+            metadata_tokens: form
+                .get("MetadataOptions.HttpTokens")
+                .unwrap_or("optional")
+                .to_owned(),
         };
         let instance = Arc::new(Instance::new(launch, &self.shared, host));
         known.instances.insert(number, instance.clone());
@@ -124,6 +129,26 @@ impl Ec2 {
         }
         Ok(address)
     }
+}
+
+/// The disks of a launch: the AMI's own, and each that a mapping of another name attaches beside it.
+fn disks(form: &Form) -> Vec<Disk> {
+    let disk = |device: &str| Disk {
+        device: device.to_owned(),
+        encrypted: false,
+    };
+    let mut disks = vec![disk(ROOT_DEVICE)];
+    for group in form.groups("BlockDeviceMapping", "DeviceName") {
+        let device = form.get(&format!("{group}.DeviceName")).unwrap_or_default();
+        if disks.iter().all(|known| known.device != device) {
+            disks.push(disk(device));
+        }
+        let encrypted = form.get(&format!("{group}.Ebs.Encrypted")) == Some("true");
+        for known in disks.iter_mut().filter(|known| known.device == device) {
+            known.encrypted = encrypted;
+        }
+    }
+    disks
 }
 
 /// The tags that a launch gives to its instance.

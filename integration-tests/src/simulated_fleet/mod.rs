@@ -24,7 +24,7 @@ mod ssh;
 mod tests;
 mod throttle;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -62,13 +62,30 @@ struct Shared {
     fleet_key: PublicKey,
     faults: Faults,
     ledger: Ledger,
+    /// Command lines of all hosts, where they are kept.
+    lines: Mutex<Vec<String>>,
     stop: CancellationToken,
 }
 
 impl Shared {
+    fn heard(&self, line: &str) {
+        if self.config.keep_commands {
+            lock(&self.lines).push(line.to_owned());
+        }
+    }
+
     fn record(&self, host: &Host, event: Event) {
         self.ledger.record(&host.gatewayd, &host.instance, event);
     }
+}
+
+/// A disk of an instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Disk {
+    /// Under which name it is attached.
+    pub device: String,
+    /// Whether EC2 was asked to encrypt it.
+    pub encrypted: bool,
 }
 
 /// A host as it truly is. It shows the secrets of the simulation, so that a test can look for them elsewhere.
@@ -80,6 +97,10 @@ pub struct HostView {
     pub gatewayd: String,
     /// EC2's name for the instance's state.
     pub state: &'static str,
+    /// Its disks.
+    pub disks: Vec<Disk>,
+    /// Whether its metadata can be had without a session token: `required` or `optional`.
+    pub metadata_tokens: String,
     /// The host's address; none for an instance that never gets one.
     pub address: Option<Ipv4Addr>,
     /// The release tag in place.
@@ -94,6 +115,10 @@ pub struct HostView {
     pub api_key: Option<String>,
     /// SHA-256 of the host's certificate (DER), in hex, once it is made.
     pub certificate: Option<String>,
+    /// The private key of that certificate (PKCS#8, DER), in hex.
+    pub tls_key: Option<String>,
+    /// The private SSH key that the host was launched with, in OpenSSH's format.
+    pub ssh_key: String,
     /// The cold wallet in gatewayd's file.
     pub saved_wallet: Option<String>,
     /// The cold wallet that the running gatewayd holds.
@@ -126,6 +151,7 @@ impl SimulatedFleet {
             fleet_key,
             faults,
             ledger: Ledger::new(),
+            lines: Mutex::default(),
             stop: stop.clone(),
         });
         let ec2 = Arc::new(Ec2::new(shared.clone(), network));
@@ -161,6 +187,18 @@ impl SimulatedFleet {
     #[must_use]
     pub fn ledger(&self) -> &Ledger {
         &self.shared.ledger
+    }
+
+    /// The rights that EC2 was asked for so far, by its names of actions.
+    #[must_use]
+    pub fn ec2_calls(&self) -> BTreeSet<String> {
+        self.ec2.calls()
+    }
+
+    /// Every command line that a host was sent, with [`Config::keep_commands`].
+    #[must_use]
+    pub fn command_lines(&self) -> Vec<String> {
+        lock(&self.shared.lines).clone()
     }
 
     /// Puts a fault in force.
@@ -239,6 +277,8 @@ fn hosts(ec2: &Ec2) -> Vec<HostView> {
             instance: instance.id.clone(),
             gatewayd: instance.host.gatewayd.clone(),
             state: instance.state().name(),
+            disks: instance.disks.clone(),
+            metadata_tokens: instance.metadata_tokens.clone(),
             address: instance.address,
             release: machine.release.clone(),
             host_key: identity::fingerprint(machine.host_key.public_key()),
@@ -246,6 +286,8 @@ fn hosts(ec2: &Ec2) -> Vec<HostView> {
             admits: machine.admits.iter().map(identity::fingerprint).collect(),
             api_key: machine.saved.key.clone(),
             certificate: machine.certificate.as_ref().map(|made| made.fingerprint.clone()),
+            tls_key: machine.certificate.as_ref().map(|made| hex::encode(&made.key)),
+            ssh_key: instance.host.launch_key(),
             saved_wallet: machine.saved.cold_wallet.clone(),
             running_wallet: machine
                 .process

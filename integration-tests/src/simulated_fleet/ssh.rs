@@ -148,6 +148,7 @@ impl Handler for Connection {
             return Ok(());
         }
         session.channel_success(channel)?;
+        self.shared.heard(&String::from_utf8_lossy(data));
         let command = Command {
             line: String::from_utf8_lossy(data).into_owned(),
             host: self.host.clone(),

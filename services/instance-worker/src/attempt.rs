@@ -13,7 +13,7 @@ use gatewayzen_core::{State, StepError, crash};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::describe::{By, Seen};
+use crate::describe::{By, Seen, is_instance_id};
 use crate::errors::{Failure, Meaning};
 use crate::host_key::HostKey;
 use crate::request::LaunchRequest;
@@ -43,7 +43,8 @@ impl InstanceSteps {
     pub(crate) async fn open_attempt(&self, turn: &Turn<'_>) -> Result<Option<LaunchAttempt>, StepError> {
         let repository = turn.repository;
         let (fleet, id) = (self.fleet(repository).await?, Uuid::new_v4());
-        let request = LaunchRequest::new(&self.settings, turn.row, fleet, id)?;
+        let mut request = LaunchRequest::new(&self.settings, turn.row, fleet, id)?;
+        request.volumes = self.images.volumes(&request.image).await?;
         let key = HostKey::generate().map_err(not_made)?;
         let token = id.to_string();
         let sealed = self
@@ -194,6 +195,7 @@ impl InstanceSteps {
             .instances()
             .first()
             .and_then(|instance| instance.instance_id())
+            .filter(|id| is_instance_id(id))
         else {
             return Ok(Err(Failure::unanswered(CALL, "the answer names no instance")));
         };
@@ -269,12 +271,17 @@ pub(crate) fn launch_error(
 }
 
 /// The setting behind an error of EC2.
-fn mend(code: &str) -> &'static str {
-    const SETTINGS: [(&str, &str); 8] = [
+pub(crate) fn mend(code: &str) -> &'static str {
+    const SETTINGS: [(&str, &str); 9] = [
         (
             "InvalidAMIID",
             "Set ec2.ami (or the row's `ami`, or its release's in ec2.releases) to an AMI of this region that the account \
              may use, then retry.",
+        ),
+        (
+            "InvalidKMSKey",
+            "Set ec2.volume_key to a KMS key of this region that the instance-worker's AWS identity may use (or empty, for \
+             the account's own), then retry.",
         ),
         (
             "InvalidSubnet",

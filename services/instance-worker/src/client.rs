@@ -71,7 +71,7 @@ pub async fn check(region: &str) -> Result<String, Error> {
             "AWS credentials",
             format!(
                 "{}: give the worker credentials of the fleet's account (environment, profile or instance role), \
-                 with the rights to RunInstances, CreateTags, DescribeInstances and TerminateInstances",
+                 with the rights to RunInstances, CreateTags, DescribeImages, DescribeInstances and TerminateInstances",
                 failure.sentence()
             ),
         )

@@ -10,13 +10,15 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::errors::Failure;
+use crate::errors::{Failure, shortened};
 use crate::request::{ATTEMPT_TAG, FLEET_TAG, GATEWAYD_TAG, NAME_TAG};
 
 /// EC2's limit of values in one filter.
 const MOST_VALUES: usize = 200;
 /// Instances in one page of an answer.
 const PAGE: i32 = 1000;
+/// More pages than an account can have: whoever gives more gives them for ever.
+const MOST_PAGES: usize = 200;
 const CALL: &str = "DescribeInstances";
 
 /// By what instances are looked for.
@@ -87,7 +89,7 @@ impl Seen {
     }
 }
 
-type Answer = Result<Vec<Seen>, Failure>;
+pub(crate) type Answer = Result<Vec<Seen>, Failure>;
 
 struct Ask {
     by: By,
@@ -190,7 +192,7 @@ fn batch(waiting: VecDeque<Ask>, by: By) -> (Vec<Ask>, VecDeque<Ask>) {
     (now, later)
 }
 
-async fn describe(client: Client, query: Query) -> Answer {
+pub(crate) async fn describe(client: Client, query: Query) -> Answer {
     let mut filters = vec![];
     match query.by {
         By::Id => filters.push(filter("instance-id", query.values)),
@@ -211,7 +213,11 @@ async fn describe(client: Client, query: Query) -> Answer {
         .page_size(PAGE)
         .send();
     let mut seen = Vec::new();
-    while let Some(page) = pages.next().await {
+    for number in 1.. {
+        let Some(page) = pages.next().await else { break };
+        if number > MOST_PAGES {
+            return Err(Failure::unanswered(CALL, "its answer has no end"));
+        }
         let page = page.map_err(|error| Failure::new(CALL, &error))?;
         let reservations = page.reservations.unwrap_or_default();
         seen.extend(
@@ -228,25 +234,34 @@ fn filter(name: &str, values: Vec<String>) -> Filter {
     Filter::builder().name(name).set_values(Some(values)).build()
 }
 
+/// Whether a text can be an instance's id. It goes to logs, to operators, to the database and back to EC2.
+pub(crate) fn is_instance_id(text: &str) -> bool {
+    text.strip_prefix("i-")
+        .is_some_and(|rest| (1..=40).contains(&rest.len()) && rest.bytes().all(|b| b.is_ascii_alphanumeric()))
+}
+
+/// What EC2 shows of one instance; nothing where its id is none. Texts are cleaned, since people read them and anybody who
+/// may tag an instance writes some of them.
 fn read(instance: Instance) -> Option<Seen> {
     let tag = |key: &str| {
         let tags = instance.tags.as_deref().unwrap_or_default();
         tags.iter()
             .find(|tag| tag.key() == Some(key))
-            .and_then(|tag| tag.value().map(str::to_owned))
+            .and_then(|tag| tag.value().map(shortened))
     };
     let (fleet, attempt) = (tag(FLEET_TAG), tag(ATTEMPT_TAG));
     let (gatewayd, name) = (tag(GATEWAYD_TAG), tag(NAME_TAG));
-    let there = |text: Option<String>| text.filter(|text| !text.is_empty());
+    let address = |text: Option<String>| text.filter(|text| text.parse::<std::net::IpAddr>().is_ok());
     Some(Seen {
-        id: instance.instance_id?,
-        state: instance.state?.name?,
+        id: instance.instance_id.filter(|id| is_instance_id(id))?,
+        state: InstanceStateName::from(shortened(instance.state?.name?.as_str()).as_str()),
         state_reason: instance
             .state_reason
-            .and_then(|reason| reason.message.or(reason.code)),
-        public_address: there(instance.public_ip_address),
-        private_address: there(instance.private_ip_address),
-        client_token: instance.client_token,
+            .and_then(|reason| reason.message.or(reason.code))
+            .map(|reason| shortened(&reason)),
+        public_address: address(instance.public_ip_address),
+        private_address: address(instance.private_ip_address),
+        client_token: instance.client_token.as_deref().map(shortened),
         launched_at: instance
             .launch_time
             .and_then(|at| OffsetDateTime::from_unix_timestamp(at.secs()).ok()),

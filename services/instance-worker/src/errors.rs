@@ -8,6 +8,8 @@ use gatewayzen_core::StepError;
 
 /// The longest text of EC2 that is repeated to operators.
 const MESSAGE_MAX: usize = 300;
+/// The longest code of an error.
+const CODE_MAX: usize = 100;
 
 /// What a failed call means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +66,7 @@ impl Failure {
             return Failure {
                 meaning,
                 call,
-                code: code.to_owned(),
+                code: code_of(code),
                 message: shortened(message),
             };
         }
@@ -197,8 +199,27 @@ fn chain(error: &dyn Error) -> String {
     text
 }
 
-/// One line of bounded length.
-fn shortened(text: &str) -> String {
+/// EC2's codes are words like `InvalidAMIID.NotFound`; what else comes is no code, and goes to no log as it is.
+fn code_of(text: &str) -> String {
+    let mut code = shortened(text);
+    code.retain(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'));
+    code.truncate(CODE_MAX);
+    if code.is_empty() { "(no code)".into() } else { code }
+}
+
+/// One line of bounded length, without control characters and those that reorder or hide text: whoever answers for EC2
+/// may send anything.
+pub(crate) fn shortened(text: &str) -> String {
+    let harmless = |c: char| {
+        !c.is_control()
+            && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    // Only the beginning is kept, and a hostile text may be long.
+    let text: String = text
+        .chars()
+        .take(16 * MESSAGE_MAX)
+        .map(|c| if harmless(c) { c } else { ' ' })
+        .collect();
     let mut line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if let Some((end, _)) = line.char_indices().nth(MESSAGE_MAX) {
         line.truncate(end);

@@ -6,6 +6,9 @@ pub mod describe;
 mod end;
 pub mod errors;
 pub mod host_key;
+#[cfg(test)]
+mod hostile;
+pub mod image;
 mod launch;
 pub mod request;
 pub mod steps;

@@ -3,8 +3,8 @@
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::operation::run_instances::builders::RunInstancesFluentBuilder;
 use aws_sdk_ec2::types::{
-    HttpTokensState, IamInstanceProfileSpecification, InstanceMetadataOptionsRequest, InstanceType,
-    ResourceType, Tag, TagSpecification,
+    BlockDeviceMapping, EbsBlockDevice, HttpTokensState, IamInstanceProfileSpecification,
+    InstanceMetadataOptionsRequest, InstanceType, ResourceType, Tag, TagSpecification,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -14,6 +14,8 @@ use gatewayzen_core::{Gatewayd, StepError};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::image::Volume;
+
 /// The tag that says of which fleet a machine is.
 pub const FLEET_TAG: &str = "gatewayzen:fleet";
 /// The tag that says which row a machine is for.
@@ -22,6 +24,9 @@ pub const GATEWAYD_TAG: &str = "gatewayzen:gatewayd";
 pub const NAME_TAG: &str = "gatewayzen:gatewayd-name";
 /// The tag that says which attempt launched a machine.
 pub const ATTEMPT_TAG: &str = "gatewayzen:attempt";
+
+/// How far from the instance its metadata may be asked for: only from itself. User data stands there too.
+const METADATA_HOPS: i32 = 1;
 
 /// Everything that a launch sends but for its client token and its user data, which are stored beside it.
 ///
@@ -45,12 +50,22 @@ pub struct LaunchRequest {
     pub instance_profile: Option<String>,
     /// Whether the metadata service wants a session token (IMDSv2): `required` or `optional`.
     pub metadata_tokens: String,
+    /// How many network hops the metadata service answers over; `None` in requests that were stored before there was a
+    /// choice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata_hops: Option<i32>,
+    /// The AMI's volumes, each to be encrypted; none in requests that were stored before that was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<Volume>,
+    /// The KMS key that encrypts them; `None`: the account's own for EBS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume_key: Option<String>,
     /// Tags of the instance and of its volumes, in the order in which they are sent.
     pub tags: Vec<(String, String)>,
 }
 
 impl LaunchRequest {
-    /// The request for a row, as the configuration and the row want it now.
+    /// The request for a row, as the configuration and the row want it now; its volumes are still to be filled in.
     ///
     /// # Errors
     /// The row asks for what the configuration does not have or allow, or there is no AMI.
@@ -75,6 +90,9 @@ impl LaunchRequest {
             key_name: unless_empty(&settings.key_name),
             instance_profile: unless_empty(&settings.instance_profile),
             metadata_tokens: HttpTokensState::Required.as_str().to_owned(),
+            metadata_hops: Some(METADATA_HOPS),
+            volumes: Vec::new(),
+            volume_key: unless_empty(&settings.volume_key),
             tags: tags.map(|(key, value)| (key.to_owned(), value)).to_vec(),
         })
     }
@@ -92,6 +110,7 @@ impl LaunchRequest {
         });
         let metadata = InstanceMetadataOptionsRequest::builder()
             .http_tokens(HttpTokensState::from(self.metadata_tokens.as_str()))
+            .set_http_put_response_hop_limit(self.metadata_hops)
             .build();
         client
             .run_instances()
@@ -106,8 +125,24 @@ impl LaunchRequest {
             .set_key_name(self.key_name.clone())
             .set_iam_instance_profile(profile)
             .metadata_options(metadata)
+            .set_block_device_mappings(self.encrypted())
             .tag_specifications(self.tagged(ResourceType::Instance))
             .tag_specifications(self.tagged(ResourceType::Volume))
+    }
+
+    fn encrypted(&self) -> Option<Vec<BlockDeviceMapping>> {
+        let volume = |volume: &Volume| {
+            let disk = EbsBlockDevice::builder()
+                .encrypted(true)
+                .set_kms_key_id(self.volume_key.clone())
+                .set_volume_size(volume.size)
+                .build();
+            BlockDeviceMapping::builder()
+                .device_name(&volume.device)
+                .ebs(disk)
+                .build()
+        };
+        (!self.volumes.is_empty()).then(|| self.volumes.iter().map(volume).collect())
     }
 
     fn tagged(&self, what: ResourceType) -> TagSpecification {

@@ -18,6 +18,7 @@ fn settings() -> settings::Ec2 {
         security_groups: vec!["sg-2".into(), "sg-1".into()],
         key_name: "fleet".into(),
         instance_profile: "gatewayd".into(),
+        volume_key: "alias/fleet".into(),
         poll: Duration::from_secs(1),
         send_for: Duration::from_secs(600),
         consistency_window: Duration::from_secs(300),
@@ -67,7 +68,13 @@ fn row() -> Gatewayd {
 }
 
 fn request(settings: &settings::Ec2, row: &Gatewayd) -> Result<LaunchRequest, StepError> {
-    LaunchRequest::new(settings, row, Uuid::from_u128(1), Uuid::from_u128(2))
+    let mut request = LaunchRequest::new(settings, row, Uuid::from_u128(1), Uuid::from_u128(2))?;
+    let volume = |device: &str, size| Volume {
+        device: device.into(),
+        size,
+    };
+    request.volumes = vec![volume("/dev/sda1", Some(8)), volume("/dev/sdf", None)];
+    Ok(request)
 }
 
 /// What would go over the wire, but for the user data, which the SDK does not show.
@@ -118,9 +125,44 @@ fn nothing_that_is_sent_is_left_out_of_what_is_stored() {
         "Required",
         "gatewayzen:attempt",
         "Volume",
+        "/dev/sda1",
+        "/dev/sdf",
+        "alias/fleet",
+        "http_put_response_hop_limit: Some(1)",
     ] {
         assert!(text.contains(part), "{part} is missing in {text}");
     }
+}
+
+#[test]
+fn every_volume_of_the_ami_is_encrypted_and_no_other_is_made() {
+    let request = request(&settings(), &row()).unwrap();
+    let disks = request.encrypted().unwrap();
+    let devices: Vec<_> = disks.iter().filter_map(|disk| disk.device_name()).collect();
+    assert_eq!(devices, ["/dev/sda1", "/dev/sdf"]);
+    for disk in &disks {
+        let disk = disk.ebs().unwrap();
+        assert_eq!(
+            (disk.encrypted(), disk.kms_key_id()),
+            (Some(true), Some("alias/fleet"))
+        );
+    }
+}
+
+/// A launch that an older version stored and a crash left open must be sent again as it was.
+#[test]
+fn what_an_older_version_stored_is_replayed_without_what_it_did_not_ask_for() {
+    let mut stored = serde_json::to_value(request(&settings(), &row()).unwrap()).unwrap();
+    for newer in ["metadata_hops", "volumes", "volume_key"] {
+        assert!(stored.as_object_mut().unwrap().remove(newer).is_some(), "{newer}");
+    }
+    let read: LaunchRequest = serde_json::from_value(stored.clone()).unwrap();
+    assert_eq!(serde_json::to_value(&read).unwrap(), stored);
+    let text = sent(&read);
+    assert!(
+        !text.contains("/dev/sd") && text.contains("block_device_mappings: None"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -14,12 +14,14 @@ use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 use crate::describe::Describer;
+use crate::image::Images;
 
 /// The instance-worker's steps.
 #[derive(Debug)]
 pub struct InstanceSteps {
     pub(crate) client: Client,
     pub(crate) describer: Describer,
+    pub(crate) images: Images,
     pub(crate) settings: settings::Ec2,
     pub(crate) connect_via: ConnectVia,
     pub(crate) keys: KeyRing,
@@ -31,6 +33,7 @@ impl InstanceSteps {
     pub fn new(settings: &Settings, client: Client, keys: KeyRing) -> Self {
         Self {
             describer: Describer::new(client.clone(), settings.ec2.poll),
+            images: Images::new(client.clone()),
             client,
             settings: settings.ec2.clone(),
             connect_via: settings.hosts.connect_via,

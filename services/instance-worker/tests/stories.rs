@@ -184,9 +184,10 @@ async fn ec2_that_is_not_there_is_said() {
     let mut story = Story::new().await;
     let id = story.launch("acme").await;
     story.dial("http://127.0.0.1:1").await;
+    // What volumes the AMI brings is asked for first, and nothing is stored yet.
     let text = transient(story.step(id, State::Instance).await);
     assert!(
-        text.contains("EC2 did not answer RunInstances") && text.contains("refused"),
+        text.contains("EC2 did not answer DescribeImages") && text.contains("refused"),
         "{text}"
     );
 }

@@ -9,9 +9,12 @@ pub mod command;
 mod host;
 mod host_key;
 pub mod identity;
+#[cfg(test)]
+mod hostile;
 mod key;
 mod logins;
 pub mod parse;
+mod redact;
 pub mod remote;
 pub mod rotation;
 pub mod session;

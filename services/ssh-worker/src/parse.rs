@@ -7,13 +7,12 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
 use crate::identity;
+use crate::redact::hide;
 
 /// The longest API key that is believed to be one.
 const KEY_MAX: usize = 512;
 /// How many characters of an output an operator sees.
 const SHOWN: usize = 300;
-/// From this many letters and digits in a row on, a word may be a key.
-const SECRET_WORD: usize = 24;
 
 /// gatewayd's API key: the last line `info: KEY`. Other lines may come before and after it.
 #[must_use]
@@ -98,7 +97,9 @@ pub fn wallet(stdout: &[u8]) -> Result<Option<String>, NotSuch> {
     else {
         return Ok(None);
     };
-    let is_address = (20..=64).contains(&line.len()) && line.iter().all(u8::is_ascii_alphanumeric);
+    // Stricter than gatewayd, which saves whatever it is told: what is no address may be a secret, and is not shown.
+    let is_address =
+        (25..=35).contains(&line.len()) && line[0] == b'r' && line.iter().all(u8::is_ascii_alphanumeric);
     if is_address {
         Ok(Some(String::from_utf8_lossy(line).into_owned()))
     } else {
@@ -130,21 +131,12 @@ pub fn pids(stdout: &[u8]) -> Result<Vec<u32>, NotSuch> {
 pub struct NotSuch(pub String);
 
 /// The end of an output as part of a sentence: one line of bounded length, without control characters, and without
-/// anything that may be a secret (long words, passwords in URLs, and what follows `info:` or a word like `password`).
+/// anything that may be a secret (`redact.rs` says what).
 #[must_use]
 pub fn shown(output: &[u8]) -> String {
     // Only the end is shown, and a hostile output may be long.
     let text = String::from_utf8_lossy(&output[output.len().saturating_sub(16 * SHOWN)..]).into_owned();
-    let mut words: Vec<String> = Vec::new();
-    for word in without_control(&text).split_whitespace() {
-        let hide = words.last().is_some_and(|before| names_a_secret(before)) || may_be_secret(word);
-        words.push(if hide {
-            "[hidden]".to_owned()
-        } else {
-            word.to_owned()
-        });
-    }
-    let text = words.join(" ");
+    let text = hide(&without_control(&text));
     let skip = text.chars().count().saturating_sub(SHOWN);
     if skip == 0 {
         text
@@ -191,27 +183,6 @@ fn without_control(text: &str) -> String {
         clean.push(if harmless { c } else { ' ' });
     }
     clean
-}
-
-fn names_a_secret(word: &str) -> bool {
-    let word = word.to_ascii_lowercase();
-    let bare = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
-    matches!(word.as_str(), "info:" | "key:")
-        || matches!(bare, "password" | "passwd" | "secret" | "passphrase")
-}
-
-fn may_be_secret(word: &str) -> bool {
-    let long = word
-        .split(|c: char| !c.is_ascii_alphanumeric())
-        .any(|run| run.len() >= SECRET_WORD);
-    let login = word
-        .split_once("://")
-        .is_some_and(|(_, rest)| rest.split('/').next().is_some_and(|host| host.contains('@')));
-    let lower = word.to_ascii_lowercase();
-    let assigned = ["password=", "passwd=", "secret=", "key="]
-        .iter()
-        .any(|name| lower.contains(name));
-    long || login || assigned
 }
 
 fn lines(output: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {

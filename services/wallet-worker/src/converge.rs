@@ -2,7 +2,7 @@
 
 use gatewayzen_core::StepError;
 
-use crate::api::{Api, ColdWallet, shown};
+use crate::api::{Api, ColdWallet};
 
 /// Sees to it that the gatewayd has this cold wallet, now and after its next restart. May be repeated at will:
 /// a run that was cut short anywhere is mended by the next.
@@ -30,11 +30,26 @@ pub async fn converge(api: &Api, address: &str) -> Result<(), StepError> {
     }
 }
 
+/// A wallet by its address. What is none may be a secret that somebody wrote into the wrong place, and is not shown.
+fn named(found: &str) -> String {
+    let address = found.starts_with('r')
+        && (25..=35).contains(&found.len())
+        && found.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if address {
+        format!("the cold wallet {found}")
+    } else {
+        format!(
+            "a cold wallet that is no address ({} characters, not shown)",
+            found.chars().count()
+        )
+    }
+}
+
 fn another(found: &str, kept: &str) -> StepError {
     StepError::permanent(
         format!(
-            "gatewayd already has the cold wallet {}, but the one that is kept for it is {kept}; nothing was changed",
-            shown(found)
+            "gatewayd already has {}, but the one that is kept for it is {kept}; nothing was changed",
+            named(found)
         ),
         "Find out whose wallet that is. If it must go, remove COLD_WALLET from gatewayd's config/config.json on its host \
          and restart gatewayd; then retry.",

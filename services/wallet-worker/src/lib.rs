@@ -3,4 +3,6 @@
 pub mod api;
 pub mod converge;
 pub mod copies;
+#[cfg(test)]
+mod hostile;
 pub mod step;

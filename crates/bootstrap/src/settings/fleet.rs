@@ -21,6 +21,7 @@ pub struct Ec2 {
     pub security_groups: Vec<String>,
     pub key_name: String,
     pub instance_profile: String,
+    pub volume_key: String,
     #[serde(deserialize_with = "duration::read")]
     pub poll: Duration,
     #[serde(deserialize_with = "duration::read")]

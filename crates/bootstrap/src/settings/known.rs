@@ -95,7 +95,7 @@ impl<'a> Known<'a> {
 }
 
 /// The environment variable of a setting.
-pub(super) fn variable(key: &str) -> String {
+pub(crate) fn variable(key: &str) -> String {
     format!("{PREFIX}{}", key.replace('.', "__").to_uppercase())
 }
 

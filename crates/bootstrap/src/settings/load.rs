@@ -21,7 +21,7 @@ const FILE_VARIABLE: &str = "GATEWAYZEN_CONFIG";
 const USUAL_FILE: &str = "gatewayzen.toml";
 const ENVIRONMENT: &str = "environment";
 /// Settings whose value no message shows.
-const SECRET: [&str; 5] = [
+pub(crate) const SECRET: [&str; 5] = [
     "postgres.url",
     "redis.url",
     "secrets.keys",
@@ -35,15 +35,19 @@ const SECRET: [&str; 5] = [
 /// # Errors
 /// A file that cannot be read, a key that is not a setting, a value of the wrong kind or out of its range.
 pub fn load(file: Option<&Path>) -> Result<Settings, ConfigError> {
-    let named = std::env::var_os(FILE_VARIABLE)
+    read(self::file(file).as_deref(), std::env::vars_os())
+}
+
+/// The settings file that is read: the one that is `named`, or the one of the environment, or the usual one.
+pub fn file(named: Option<&Path>) -> Option<PathBuf> {
+    let variable = std::env::var_os(FILE_VARIABLE)
         .filter(|name| !name.is_empty())
         .map(PathBuf::from);
     let usual = || Some(PathBuf::from(USUAL_FILE)).filter(|path| path.exists());
-    let file = file.map(Path::to_owned).or(named).or_else(usual);
-    read(file.as_deref(), std::env::vars_os())
+    named.map(Path::to_owned).or(variable).or_else(usual)
 }
 
-fn read(
+pub(super) fn read(
     file: Option<&Path>,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Settings, ConfigError> {
@@ -129,6 +133,10 @@ fn read_environment(
             Value::Num(_, Num::F64(_)) => Value::from(
                 text.parse::<f64>()
                     .map_err(|_| error(format!("expected a number, found \"{text}\"")))?,
+            ),
+            Value::Bool(..) => Value::from(
+                text.parse::<bool>()
+                    .map_err(|_| error(format!("expected true or false, found \"{text}\"")))?,
             ),
             Value::Num(..) => Value::from(
                 text.parse::<i64>()

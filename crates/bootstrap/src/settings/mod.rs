@@ -3,6 +3,8 @@
 mod duration;
 mod error;
 mod fleet;
+#[cfg(test)]
+mod hostile;
 mod known;
 mod load;
 mod validate;
@@ -16,7 +18,10 @@ use serde::Deserialize;
 
 pub use error::ConfigError;
 pub use fleet::{ConnectVia, Ec2, Gatewayd, GatewaydCommands, Hosts, Ssh, Wallet, WalletKeyType};
-pub use load::{DEFAULTS, load};
+pub use load::{DEFAULTS, file, load};
+
+pub(crate) use known::variable;
+pub(crate) use load::SECRET;
 
 /// All settings, of all services: one file serves a whole deployment.
 #[derive(Debug, Clone, Deserialize)]
@@ -73,6 +78,7 @@ pub struct Postgres {
 #[allow(missing_docs, reason = "defaults.toml documents each key")]
 pub struct Redis {
     pub url: SecretString,
+    pub ca_file: String,
     pub namespace: String,
 }
 
@@ -94,6 +100,7 @@ pub struct Secrets {
     pub wallet_copy_command: Vec<String>,
     #[serde(deserialize_with = "duration::read")]
     pub wallet_copy_timeout: Duration,
+    pub core_dumps: bool,
 }
 
 /// Logs and traces.
@@ -198,6 +205,7 @@ impl Deadlines {
 #[allow(missing_docs, reason = "defaults.toml documents each key")]
 pub struct Testing {
     pub stop_at: Vec<String>,
+    pub panic_at: Vec<String>,
 }
 
 /// The dispatcher.

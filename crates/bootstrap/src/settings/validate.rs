@@ -53,9 +53,14 @@ fn check_stores(settings: &Settings) -> Check {
         "redis.namespace",
         || format!("must not be empty or hold blanks, is \"{namespace}\"; the usual one is \"resque\""),
     )?;
-    resque::Queue::connect_lazy(&redis)
-        .map(drop)
-        .map_err(|error| ConfigError::of("redis.url", error.to_string()))?;
+    resque::Queue::connect_lazy(&redis).map(drop).map_err(|error| {
+        let key = if redis.ca_file.is_empty() {
+            "redis.url"
+        } else {
+            "redis.ca_file"
+        };
+        ConfigError::of(key, error.to_string())
+    })?;
 
     check_secrets(&settings.secrets)
 }
@@ -328,6 +333,10 @@ impl Settings {
             "testing.stop_at is set: this process stops itself at those points; never set it on a real fleet"
                 .into(),
         );
+        warn(
+            !self.testing.panic_at.is_empty(),
+            "testing.panic_at is set: steps panic at those points; never set it on a real fleet".into(),
+        );
         let gatewayd = &self.gatewayd;
         for (key, timeout) in [
             ("gatewayd.command_timeout", gatewayd.command_timeout),
@@ -361,6 +370,7 @@ impl Settings {
         resque::Config {
             url: self.redis.url.expose_secret().to_owned(),
             namespace: self.redis.namespace.clone(),
+            ca_file: self.redis.ca_file.clone(),
             ..resque::Config::default()
         }
     }
