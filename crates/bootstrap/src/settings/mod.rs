@@ -5,6 +5,7 @@ mod error;
 mod fleet;
 mod known;
 mod load;
+mod password;
 mod validate;
 
 use std::collections::BTreeMap;
@@ -62,6 +63,7 @@ pub struct Settings {
 #[allow(missing_docs, reason = "defaults.toml documents each key")]
 pub struct Postgres {
     pub url: SecretString,
+    pub password_file: String,
     pub max_connections: u32,
     #[serde(deserialize_with = "duration::read")]
     pub acquire_timeout: Duration,
@@ -73,6 +75,7 @@ pub struct Postgres {
 #[allow(missing_docs, reason = "defaults.toml documents each key")]
 pub struct Redis {
     pub url: SecretString,
+    pub password_file: String,
     pub namespace: String,
 }
 
