@@ -185,7 +185,9 @@ pub(crate) fn ask(mut address: SocketAddr) -> Result<(), String> {
     if answer.split(' ').nth(1) == Some("200") {
         return Ok(());
     }
-    let body = answer.split_once("\r\n\r\n").map_or(answer.as_str(), |(_, body)| body);
+    let body = answer
+        .split_once("\r\n\r\n")
+        .map_or(answer.as_str(), |(_, body)| body);
     Err(body.trim().to_owned())
 }
 

@@ -3,8 +3,8 @@
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
-use super::error::ConfigError;
 use super::Settings;
+use super::error::ConfigError;
 use crate::keys::read_private;
 
 /// Puts the passwords of `postgres.password_file` and `redis.password_file` into the URLs, so that nobody after this has to
@@ -27,12 +27,16 @@ fn complete(section: &str, url: &mut SecretString, file: &str) -> Result<(), Con
         .map_err(|_| bad(format!("{file} is not text")))?
         .trim_end_matches(['\r', '\n']);
     if password.is_empty() {
-        return Err(bad(format!("{file} is empty; it holds the password and nothing else")));
+        return Err(bad(format!(
+            "{file} is empty; it holds the password and nothing else"
+        )));
     }
     let mut whole = Url::parse(url.expose_secret())
         .map_err(|error| ConfigError::of(&format!("{section}.url"), format!("it cannot be read: {error}")))?;
     if whole.password().is_some() {
-        return Err(bad(format!("{section}.url has a password as well; leave one of the two out")));
+        return Err(bad(format!(
+            "{section}.url has a password as well; leave one of the two out"
+        )));
     }
     whole
         .set_password(Some(password))
