@@ -1,6 +1,6 @@
 # Each target says what it does; the work is in deploy/dev and cargo. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help fuzz setup services build demo down test laws mutants lint deny memory bench-resque resque-kills chaos walk-1000
+.PHONY: help fuzz setup services build demo down test laws mutants lint deny check-deploy test-deploy memory bench-resque resque-kills chaos walk-1000
 FLEET ?= 3
 REPEAT ?= 1
 export FLEET REPEAT
@@ -47,6 +47,12 @@ lint: ## formatting and clippy, as CI runs them
 
 deny: ## licences, bans and sources of all dependencies (installs cargo-deny under .dev if there is none)
 	@deploy/dev/deny
+
+check-deploy: setup ## the Nomad job and the Compose file say the same
+	@deploy/dev/check-deploy
+
+test-deploy: setup ## deploy it for real: an engine of our own, images, Compose; scale, kill, roll, take down
+	@deploy/dev/test-deploy
 
 bench-resque: services ## our Resque client beside npm node-resque; writes docs/benchmarks.md
 	@deploy/dev/bench-resque

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::io::{self, Read as _, Write as _};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +20,9 @@ use tokio::net::TcpListener;
 
 /// How long a probe may take before it counts as failed.
 const PROBE_LIMIT: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 5000 });
+
+/// How long the one who asks waits for a connection and for each part of the answer: longer than any probe takes.
+const ASK_LIMIT: Duration = Duration::from_secs(10);
 
 type Probe = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
@@ -155,6 +159,36 @@ pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, String> {
     let address = listener.local_addr().map_err(busy)?;
     tracing::info!("health on http://{address}/healthz and http://{address}/readyz");
     Ok(listener)
+}
+
+/// Asks the service that listens on an address whether it is ready.
+///
+/// # Errors
+/// It is not, or does not answer: what it says, or why it says nothing.
+pub(crate) fn ask(mut address: SocketAddr) -> Result<(), String> {
+    // A service that listens on every address is asked on its own machine.
+    if address.ip().is_unspecified() {
+        address.set_ip(if address.is_ipv4() {
+            Ipv4Addr::LOCALHOST.into()
+        } else {
+            Ipv6Addr::LOCALHOST.into()
+        });
+    }
+    let silent = |error: io::Error| format!("http://{address}/readyz does not answer: {error}");
+    let mut stream = TcpStream::connect_timeout(&address, ASK_LIMIT).map_err(silent)?;
+    stream.set_read_timeout(Some(ASK_LIMIT)).map_err(silent)?;
+    let request = format!("GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).map_err(silent)?;
+    let mut answer = String::new();
+    // Whoever answers here by mistake may never stop.
+    stream.take(1 << 16).read_to_string(&mut answer).map_err(silent)?;
+    if answer.split(' ').nth(1) == Some("200") {
+        return Ok(());
+    }
+    let body = answer
+        .split_once("\r\n\r\n")
+        .map_or(answer.as_str(), |(_, body)| body);
+    Err(body.trim().to_owned())
 }
 
 #[cfg(test)]

@@ -71,3 +71,25 @@ async fn an_address_in_use_is_named_with_a_cure() {
         "{text}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_hears_why_a_service_is_not_ready() {
+    let (health, address) = served().await;
+    let asked = move || tokio::task::spawn_blocking(move || ask(address));
+    assert_eq!(asked().await.unwrap(), Ok(()));
+    health.set_not_ready("worker", "paused: bad credentials");
+    let reason = asked().await.unwrap().unwrap_err();
+    assert!(reason.contains("paused: bad credentials"), "{reason}");
+    // One that listens on every address is asked on its own machine.
+    let everywhere = SocketAddr::from(([0, 0, 0, 0], address.port()));
+    health.set_ready("worker");
+    let answer = tokio::task::spawn_blocking(move || ask(everywhere))
+        .await
+        .unwrap();
+    assert_eq!(answer, Ok(()));
+    // Port 1 refuses.
+    let silent = tokio::task::spawn_blocking(|| ask(SocketAddr::from(([127, 0, 0, 1], 1))))
+        .await
+        .unwrap();
+    assert!(silent.unwrap_err().contains("does not answer"));
+}

@@ -22,7 +22,8 @@ use crate::{exposure, keys, shutdown, telemetry};
 /// The arguments or the configuration are wrong: `EX_USAGE` of `sysexits.h`. Starting again does not help.
 pub const EXIT_CONFIG: u8 = 64;
 
-/// `--check` could not reach what it checks: `EX_UNAVAILABLE` of `sysexits.h`. Later it may.
+/// `--check` could not reach what it checks, or `--ready` found the service not ready: `EX_UNAVAILABLE` of `sysexits.h`. Later
+/// it may.
 const EXIT_UNAVAILABLE: u8 = 69;
 
 /// How the sentence of a `--check` begins when all is well.
@@ -54,6 +55,9 @@ struct Arguments {
     /// Check the settings, the files that they name and what only this service knows, say so in one line, and leave
     #[arg(long)]
     check: bool,
+    /// Ask the service that runs here with these settings whether it is ready, print its answer, and leave
+    #[arg(long, conflicts_with = "check")]
+    ready: bool,
 }
 
 /// A running service.
@@ -197,6 +201,9 @@ where
         Ok(arguments) => arguments,
         Err(code) => return code,
     };
+    if arguments.ready {
+        return ready(name, &arguments);
+    }
     let prepared = match prepare(name, &arguments) {
         Ok(prepared) => prepared,
         Err(error) => {
@@ -212,6 +219,28 @@ where
         return checked(name, check(prepared.settings));
     }
     start(name, prepared, run)
+}
+
+/// Asks the running service and tells its answer.
+fn ready(name: &str, arguments: &Arguments) -> ExitCode {
+    let settings = match settings::load(arguments.config.as_deref()) {
+        Ok(settings) => settings,
+        Err(error) => {
+            eprintln!("{name}: bad configuration: {error}");
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
+    let Ok(address) = settings.health.listen.parse() else {
+        eprintln!("{name}: bad configuration: health.listen: it is empty, so nobody can be asked");
+        return ExitCode::from(EXIT_CONFIG);
+    };
+    match health::ask(address) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("{name}: not ready: {reason}");
+            ExitCode::from(EXIT_UNAVAILABLE)
+        }
+    }
 }
 
 /// Waits for a check and tells its end.
@@ -268,7 +297,10 @@ struct Prepared {
 fn prepare(name: &str, arguments: &Arguments) -> Result<Prepared, ConfigError> {
     let settings = settings::load(arguments.config.as_deref())?;
     let queues = settings.queues(name)?;
-    let mut secret_files = Vec::new();
+    let mut secret_files = vec![
+        ("postgres.password_file", &settings.postgres.password_file),
+        ("redis.password_file", &settings.redis.password_file),
+    ];
     let secrets = &settings.secrets;
     // Read once: a wrapped key is unwrapped by a command, and needs the key service at that moment only.
     let rings = match name {

@@ -136,6 +136,8 @@ fn a_bad_configuration_exits_64_with_one_line() {
         "{stderr}"
     );
     assert_eq!(run(minimal().arg("--chekc")).0, 64);
+    // Without an address there is nobody to ask.
+    assert_eq!(run(minimal().arg("--ready")).0, 64);
 }
 
 #[test]
@@ -187,6 +189,15 @@ fn a_service_without_postgres_and_redis_waits_says_why_and_stops_at_once() {
     let postgres = body["reasons"]["postgres"].as_str().unwrap();
     assert!(postgres.contains("Connection refused"), "{body}");
     assert_eq!(body["reasons"]["redis"], "not connected yet");
+
+    let (code, _, answer_of_ready) = run(nobody_there(&mut minimal())
+        .arg("--ready")
+        .env("GATEWAYZEN_HEALTH__LISTEN", &address));
+    assert_eq!(code, 69);
+    assert!(
+        answer_of_ready.starts_with("minimal: not ready: ") && answer_of_ready.contains("Connection refused"),
+        "{answer_of_ready}"
+    );
 
     service.signal("TERM");
     let (code, rest) = service.end();

@@ -2,7 +2,7 @@
 //! real protocols (EC2 Query API over HTTP, SSH, HTTPS). It is for faults and scale; it never stands in
 //! for the real walk.
 //!
-//! Each instance is a host at its own address of a 127.0.0.0/8 network: SSH on port 2222 once it is up, gatewayd on
+//! Each instance is a host at its own address of a network of loopback (or, in containers, of a private one): SSH on port 2222 once it is up, gatewayd on
 //! port 5000 while that runs. The SSH server knows no shell: a command line says what it is by assigning
 //! `GATEWAYZEN_COMMAND`. Whatever truly happens is in the [`Ledger`]; what goes wrong is told by [`Fault`]s.
 
@@ -131,7 +131,7 @@ impl SimulatedFleet {
     /// Starts a fleet.
     ///
     /// # Errors
-    /// When the fleet's public key is not an OpenSSH public key, when the network is not one of 127.0.0.0/8 or is taken, and when the
+    /// When the fleet's public key is not an OpenSSH public key, when the network is not one of loopback or private addresses or is taken, and when the
     /// EC2 endpoint cannot listen.
     pub async fn start(config: Config) -> io::Result<Self> {
         let fleet_key = PublicKey::from_openssh(config.fleet_public_key.trim()).map_err(|error| {

@@ -1,4 +1,4 @@
-//! The loopback network of the hosts, and the plumbing that every server here shares.
+//! The network of the hosts, and the plumbing that every server here shares.
 
 use std::future::Future;
 use std::io;
@@ -17,7 +17,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// A network of 127.0.0.0/8 that this fleet alone uses.
+/// A network that this fleet alone uses: of 127.0.0.0/8, or a private one of which this machine has every address (as where
+/// `ip route add local NETWORK dev lo` was said).
 pub(super) struct Network {
     first: u32,
     size: u32,
@@ -43,7 +44,7 @@ impl Network {
         if let Some(text) = wanted {
             let (first, size) = parse(text).ok_or_else(|| {
                 io::Error::other(format!(
-                    "{text:?} is not a network inside 127.0.0.0/8, such as 127.80.0.0/16, and not /16"
+                    "{text:?} is not a network of loopback or private addresses, such as 127.80.0.0/16, and not /16"
                 ))
             })?;
             return Self::bind(first, size, port).await.map_err(|error| {
@@ -108,7 +109,7 @@ fn parse(text: &str) -> Option<(u32, u32)> {
     let (address, prefix) = (address.parse::<Ipv4Addr>().ok()?, prefix.parse::<u32>().ok()?);
     let size = 1_u32.checked_shl(32_u32.checked_sub(prefix)?)?;
     let whole = (8..=30).contains(&prefix) && u32::from(address) % size == 0;
-    (whole && address.is_loopback()).then_some((u32::from(address), size))
+    (whole && (address.is_loopback() || address.is_private())).then_some((u32::from(address), size))
 }
 
 /// Accepts until `stop`, then closes the port and cuts what is open.

@@ -10,7 +10,7 @@ use figment::{Figment, Metadata, Profile, Provider};
 
 use super::error::ConfigError;
 use super::known::{self, Known};
-use super::{Settings, validate};
+use super::{Settings, password, validate};
 
 /// Every setting with its default and what it means, in TOML.
 pub const DEFAULTS: &str = include_str!("../../defaults.toml");
@@ -95,7 +95,7 @@ pub(super) fn read(
             source
         }
     };
-    let settings: Settings = figment.extract().map_err(|error| {
+    let mut settings: Settings = figment.extract().map_err(|error| {
         let key = error.path.join(".");
         let problem = problem(&key, &error.kind);
         ConfigError {
@@ -104,10 +104,12 @@ pub(super) fn read(
             problem,
         }
     })?;
-    validate::check(&settings).map_err(|error| {
-        let origin = origin(&error.key);
-        error.at(origin)
-    })?;
+    password::read(&mut settings)
+        .and_then(|()| validate::check(&settings))
+        .map_err(|error| {
+            let origin = origin(&error.key);
+            error.at(origin)
+        })?;
     Ok(settings)
 }
 

@@ -295,3 +295,48 @@ fn no_message_and_no_debug_output_shows_a_secret() {
         assert!(!text.contains("5551234"), "{text}");
     }
 }
+
+#[test]
+fn a_password_file_completes_its_url() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("password");
+    // What would end the user's part of a URL, and the newline that every editor adds.
+    std::fs::write(&path, "p@ss:w/rd#?%\n").unwrap();
+    let file = path.to_str().unwrap();
+    let read = with(
+        "postgres.url = \"postgres://joe@db:5433/fleet?sslmode=require\"\nredis.url = \"redis://cache:6380/2\"",
+        &[
+            ("GATEWAYZEN_POSTGRES__PASSWORD_FILE", file),
+            ("GATEWAYZEN_REDIS__PASSWORD_FILE", file),
+        ],
+    )
+    .unwrap();
+    assert_eq!(
+        read.postgres.url.expose_secret(),
+        "postgres://joe:p%40ss%3Aw%2Frd%23%3F%25@db:5433/fleet?sslmode=require"
+    );
+    assert_eq!(
+        read.redis.url.expose_secret(),
+        "redis://:p%40ss%3Aw%2Frd%23%3F%25@cache:6380/2"
+    );
+}
+
+#[test]
+fn a_password_file_that_cannot_serve_is_refused_and_nothing_of_it_is_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("password");
+    let setting = format!("postgres.password_file = \"{}\"", path.display());
+    assert!(refused(&setting, &[]).contains("cannot be read"));
+    std::fs::write(&path, "\n").unwrap();
+    assert!(refused(&setting, &[]).contains("is empty; it holds the password and nothing else"));
+    std::fs::write(&path, "hunter2").unwrap();
+    let text = refused(
+        &setting,
+        &[("GATEWAYZEN_POSTGRES__URL", "postgres://joe:hunter3@db/fleet")],
+    );
+    assert!(
+        text.starts_with("postgres.password_file (FILE): ") && text.contains("leave one of the two out"),
+        "{text}"
+    );
+    assert!(!text.contains("hunter"), "{text}");
+}

@@ -7,6 +7,7 @@ mod fleet;
 mod hostile;
 mod known;
 mod load;
+mod password;
 mod validate;
 
 use std::collections::BTreeMap;
@@ -67,6 +68,7 @@ pub struct Settings {
 #[allow(missing_docs, reason = "defaults.toml documents each key")]
 pub struct Postgres {
     pub url: SecretString,
+    pub password_file: String,
     pub max_connections: u32,
     #[serde(deserialize_with = "duration::read")]
     pub acquire_timeout: Duration,
@@ -79,6 +81,7 @@ pub struct Postgres {
 pub struct Redis {
     pub url: SecretString,
     pub ca_file: String,
+    pub password_file: String,
     pub namespace: String,
 }
 
