@@ -44,6 +44,7 @@ def compose_service(compose, name):
         "read-only": service["read_only"],
         "stop after": service["stop_grace_period"],
         "command": service.get("command", []),
+        "volumes": sorted(compose_text(volume).split(":")[1] for volume in service.get("volumes", [])),
     }
 
 
@@ -98,6 +99,7 @@ class Nomad:
             "read-only": config["readonly_rootfs"],
             "stop after": self.text(task.get("kill_timeout", '"45s"')),
             "command": [self.text(config["command"])] if "command" in config else [],
+            "volumes": sorted(self.text(mount["destination"]) for mount in task.get("volume_mount", [])),
         }
 
 

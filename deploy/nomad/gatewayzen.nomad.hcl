@@ -476,6 +476,12 @@ job "gatewayzen" {
       }
     }
 
+    # A sealed copy of each wallet, before its server hears of it. A host volume that belongs to the user 10001.
+    volume "wallets" {
+      type   = "host"
+      source = "gatewayzen-wallets"
+    }
+
     network {
       port "health" {
         to = 8080
@@ -534,6 +540,14 @@ job "gatewayzen" {
         GATEWAYZEN_TELEMETRY__LOG_FORMAT    = "json"
         GATEWAYZEN_TELEMETRY__OTLP_ENDPOINT = "${var.otlp_endpoint}"
         GATEWAYZEN_SECRETS__KEY_FILE        = "/run/secrets/sealing-keys"
+        GATEWAYZEN_SECRETS__WALLET_KEY_FILE = "/run/secrets/wallet-keys"
+        GATEWAYZEN_SECRETS__BACKUP_KEY_FILE = "/run/secrets/backup-keys"
+        GATEWAYZEN_SECRETS__WALLET_COPIES   = "/wallets"
+      }
+
+      volume_mount {
+        volume      = "wallets"
+        destination = "/wallets"
       }
 
       template {
@@ -547,6 +561,8 @@ job "gatewayzen" {
           "postgres-password" = "wallet_worker_password"
           "redis-password"    = "redis_password"
           "sealing-keys"      = "sealing_keys"
+          "wallet-keys"       = "wallet_keys"
+          "backup-keys"       = "backup_keys"
         }
 
         content {
