@@ -147,6 +147,14 @@ impl Service {
     pub fn key_ring(&self) -> Result<KeyRing, ConfigError> {
         keys::key_ring(&self.settings.secrets)
     }
+
+    /// The keys that seal backups of wallets.
+    ///
+    /// # Errors
+    /// There are none, they cannot be read, or one of them seals other secrets too.
+    pub fn backup_ring(&self) -> Result<KeyRing, ConfigError> {
+        keys::backup_ring(&self.settings.secrets)
+    }
 }
 
 /// The `main` of a service. Reads arguments and settings, starts logs, traces, the health endpoint and the signal
@@ -250,6 +258,10 @@ fn prepare(name: &str, arguments: &Arguments) -> Result<Prepared, ConfigError> {
     if !queues.is_empty() {
         keys::key_ring(&settings.secrets)?;
         secret_files.push(("secrets.key_file", &settings.secrets.key_file));
+    }
+    if name == "wallet-worker" && keys::has_backup_ring(&settings.secrets) {
+        keys::backup_ring(&settings.secrets)?;
+        secret_files.push(("secrets.backup_key_file", &settings.secrets.backup_key_file));
     }
     if name == "ssh-worker" {
         let path = &settings.ssh.key_file;

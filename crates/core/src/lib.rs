@@ -1,6 +1,7 @@
 //! What every part of GatewayZen shares: the state machine, the job schema, sealed secrets, wallets, and the
 //! Postgres repository, which is the only SQL of the project outside the migrations.
 
+pub mod backup;
 pub mod crash;
 pub mod job;
 pub mod repository;

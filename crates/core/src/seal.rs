@@ -112,6 +112,24 @@ impl<'a> Place<'a> {
             row,
         }
     }
+
+    /// A seed in a backup file. `row` is fleet, gatewayd's id and address, with slashes between.
+    pub(crate) fn backup_seed(row: &'a str) -> Self {
+        Self {
+            table: "backup",
+            column: "seed",
+            row,
+        }
+    }
+
+    /// The last line of a backup file. `row` is the fleet.
+    pub(crate) fn backup_trailer(row: &'a str) -> Self {
+        Self {
+            table: "backup",
+            column: "trailer",
+            row,
+        }
+    }
 }
 
 /// Why a key ring cannot be read. No variant holds key material.
@@ -326,6 +344,15 @@ impl KeyRing {
                 id: id.to_owned(),
             }),
         }
+    }
+
+    /// The ids of a key that is in both rings, in this one and in the other.
+    #[must_use]
+    pub fn in_common<'a>(&'a self, other: &'a KeyRing) -> Option<(&'a str, &'a str)> {
+        self.keys().find_map(|ours| {
+            let theirs = other.keys().find(|theirs| theirs.key == ours.key)?;
+            Some((ours.id.as_str(), theirs.id.as_str()))
+        })
     }
 
     fn keys(&self) -> impl Iterator<Item = &RingKey> {

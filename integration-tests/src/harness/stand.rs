@@ -40,11 +40,11 @@ impl Stand {
             Some(url) => Database::on(url).await,
             None => Database::new().await,
         };
-        let line = KeyRing::generate_line("test").expect("randomness");
-        write_private(
-            &folder.path().join("sealing_keys"),
-            line.expose_str().expect("text"),
-        );
+        for (file, id) in [("sealing_keys", "test"), ("backup_keys", "backup")] {
+            let line = KeyRing::generate_line(id).expect("randomness");
+            write_private(&folder.path().join(file), line.expose_str().expect("text"));
+        }
+        std::fs::create_dir(folder.path().join("wallets")).expect("a folder for copies of wallets");
         Stand {
             repository: database.repository("gatewayzen_service"),
             database,
@@ -73,6 +73,14 @@ impl Stand {
                 "secrets.key_file",
                 quoted(&self.folder.path().join("sealing_keys").to_string_lossy()),
             ),
+            (
+                "secrets.backup_key_file",
+                quoted(&self.folder.path().join("backup_keys").to_string_lossy()),
+            ),
+            (
+                "secrets.wallet_copies",
+                quoted(&self.wallet_copies().to_string_lossy()),
+            ),
             ("telemetry.log", quoted("info")),
         ];
         let own: String = own
@@ -97,10 +105,6 @@ impl Stand {
     /// Has everything of this stand work with another database from here on; returns the former one.
     pub fn restore(&mut self, database: Database) -> Database {
         self.repository = database.repository("gatewayzen_service");
-        self.environment.push((
-            "GATEWAYZEN_POSTGRES__URL".into(),
-            database.url("gatewayzen_service"),
-        ));
         std::mem::replace(&mut self.database, database)
     }
 
@@ -113,8 +117,15 @@ impl Stand {
     pub fn start_with(&self, name: &str, more: &[(&str, &str)]) -> ServiceProcess {
         let config = self.config.to_str().expect("a path");
         let mut environment = self.environment.clone();
+        let login = self.database.url(&login_of(name));
+        environment.push(("GATEWAYZEN_POSTGRES__URL".into(), login));
         environment.extend(more.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
         ServiceProcess::start(name, &["--config", config], &environment, self.folder.path())
+    }
+
+    /// The folder of the copies of wallets.
+    pub fn wallet_copies(&self) -> PathBuf {
+        self.folder.path().join("wallets")
     }
 
     /// Starts all four.
@@ -237,6 +248,11 @@ impl Stand {
         std::fs::read_to_string(self.folder.path().join("sealing_keys")).expect("the keys")
     }
 
+    /// The keys that seal backups of this bed's wallets.
+    pub fn backup_keys(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("backup_keys")).expect("the keys")
+    }
+
     /// FLUSHALL, for a Redis of this bed's own.
     pub async fn burn_redis_whole(&self) {
         let client = redis::Client::open(self.redis_url.as_str()).expect("a URL");
@@ -299,6 +315,14 @@ impl Stand {
             ));
         }
         all
+    }
+}
+
+/// As whom a service logs in to Postgres.
+fn login_of(service: &str) -> String {
+    match service {
+        "dispatcher" => "gatewayzen_service".to_owned(),
+        worker => format!("gatewayzen_{}", worker.replace('-', "_")),
     }
 }
 

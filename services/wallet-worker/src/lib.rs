@@ -2,4 +2,5 @@
 
 pub mod api;
 pub mod converge;
+pub mod copies;
 pub mod step;

@@ -12,11 +12,13 @@ use gatewayzen_worker::{StepContext, Steps};
 
 use crate::api::Api;
 use crate::converge::converge;
+use crate::copies::Copies;
 
 /// The wallet-worker's one step, and what it needs to know.
 #[derive(Debug)]
 pub struct WalletSteps {
     keys: KeyRing,
+    copies: Option<Copies>,
     connect_via: ConnectVia,
     port: u16,
     request_timeout: Duration,
@@ -25,11 +27,12 @@ pub struct WalletSteps {
 }
 
 impl WalletSteps {
-    /// The step with its settings and the keys that seal secrets.
+    /// The step with its settings, the keys that seal secrets, and where copies of wallets go, if anywhere.
     #[must_use]
-    pub fn new(settings: &Settings, keys: KeyRing) -> Self {
+    pub fn new(settings: &Settings, keys: KeyRing, copies: Option<Copies>) -> Self {
         Self {
             keys,
+            copies,
             connect_via: settings.hosts.connect_via,
             port: settings.gatewayd.https_port,
             request_timeout: settings.gatewayd.request_timeout,
@@ -41,9 +44,9 @@ impl WalletSteps {
         }
     }
 
-    /// The address of the row's wallet, which is made here if there is none. When this returns, the wallet is
-    /// committed, and its seed was seen to open.
-    async fn wallet(&self, context: &StepContext) -> Result<String, StepError> {
+    /// The row's wallet, which is made here if there is none. When this returns, the wallet is committed, and its seed was
+    /// seen to open.
+    async fn wallet(&self, context: &StepContext) -> Result<Wallet, StepError> {
         let (repository, id) = (&context.repository, context.lease.id);
         if let Some(stored) = repository.wallet(id).await? {
             return self.proven(id, stored);
@@ -69,8 +72,32 @@ impl WalletSteps {
         }
     }
 
-    /// The address, once the stored seed has opened to it: an address whose key is lost must never be shown.
-    fn proven(&self, id: i64, stored: StoredWallet) -> Result<String, StepError> {
+    /// Sees that a copy of the wallet is kept outside Postgres, where that is asked for.
+    async fn copied(&self, context: &StepContext, wallet: Wallet) -> Result<(), StepError> {
+        let Some(copies) = &self.copies else { return Ok(()) };
+        let (repository, id) = (&context.repository, context.lease.id);
+        let address = wallet.address().to_owned();
+        if repository.has_wallet_backup(id, &address).await? {
+            return Ok(());
+        }
+        let fleet = repository.fleet_id().await?;
+        let copy = copies.keep(fleet, id, &context.gatewayd.name, wallet).await?;
+        match repository
+            .record_wallet_backup(id, &address, &copy.place, &copy.digest)
+            .await?
+        {
+            true => Ok(()),
+            false => Err(StepError::permanent(
+                format!(
+                    "{address} is not the cold wallet that this row has now, so that its copy was not recorded"
+                ),
+                "Look at the tables wallets and wallet_backups; then retry. Nothing was told to gatewayd.",
+            )),
+        }
+    }
+
+    /// The wallet, once the stored seed has opened to its address: an address whose key is lost must never be shown.
+    fn proven(&self, id: i64, stored: StoredWallet) -> Result<Wallet, StepError> {
         let StoredWallet {
             address,
             version,
@@ -84,7 +111,7 @@ impl WalletSteps {
             .ok()
             .and_then(|seed| Wallet::from_seed(seed).ok());
         match opened {
-            Some(wallet) if wallet.address() == address => Ok(address),
+            Some(wallet) if wallet.address() == address => Ok(wallet),
             Some(wallet) => Err(StepError::permanent(
                 format!(
                     "the seed that is kept for the cold wallet {address} (version {version}) is that of another, {}",
@@ -167,7 +194,10 @@ impl Steps for WalletSteps {
         if !unsafe_settings.is_empty() {
             return Err(not_durable(&unsafe_settings));
         }
-        let address = self.wallet(context).await?;
+        let wallet = self.wallet(context).await?;
+        let address = wallet.address().to_owned();
+        // Guards against the loss of Postgres right after: what a server heard can be found again elsewhere.
+        self.copied(context, wallet).await?;
         converge(&self.api(context).await?, &address).await?;
         Ok(Next::Advance {
             done: format!("cold wallet {address} set, saved and seen"),

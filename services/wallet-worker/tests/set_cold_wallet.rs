@@ -24,6 +24,8 @@ use integration_tests::harness::Database;
 use simulated::{Fault, KEY, SimulatedGatewayd};
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
+use tempfile::TempDir;
+use wallet_worker::copies::Copies;
 use wallet_worker::step::WalletSteps;
 
 const LONG: Duration = Duration::from_secs(600);
@@ -36,6 +38,8 @@ struct Bench {
     repository: Repository,
     gatewayd: SimulatedGatewayd,
     ring: String,
+    backup_keys: String,
+    copies: TempDir,
     lease: Lease,
 }
 
@@ -54,18 +58,19 @@ impl Bench {
 
     async fn with(gatewayd: SimulatedGatewayd, facts: Facts) -> Self {
         let database = Database::new().await;
-        let repository = database.repository("gatewayzen_service");
+        let repository = database.repository("gatewayzen_wallet_worker");
         let lease = lease_in_wallet(&database, &repository, facts).await;
-        let ring = KeyRing::generate_line("test")
-            .unwrap()
-            .expose_str()
-            .unwrap()
-            .to_owned();
+        let line = |id| {
+            let line = KeyRing::generate_line(id).unwrap();
+            line.expose_str().unwrap().to_owned()
+        };
         Self {
             database,
             repository,
             gatewayd,
-            ring,
+            ring: line("test"),
+            backup_keys: line("backup"),
+            copies: tempfile::tempdir().unwrap(),
             lease,
         }
     }
@@ -97,7 +102,14 @@ impl Bench {
             lease: self.lease.clone(),
             repository,
         };
-        match WalletSteps::new(&settings, self.keys()).take(&context).await? {
+        let copies = Copies::new(
+            self.copies.path().to_str().unwrap(),
+            KeyRing::parse(&self.backup_keys).unwrap(),
+        );
+        match WalletSteps::new(&settings, self.keys(), Some(copies))
+            .take(&context)
+            .await?
+        {
             Next::Advance { facts, done } => {
                 let address = facts.ripple_address.unwrap();
                 assert!(done.contains(&address), "{done}");
@@ -105,6 +117,14 @@ impl Bench {
             }
             other => panic!("{other:?}"),
         }
+    }
+
+    /// The recorded copies: address and place.
+    async fn recorded(&self) -> Vec<(String, String)> {
+        sqlx::query_as("SELECT address, place FROM wallet_backups ORDER BY id")
+            .fetch_all(&self.database.admin)
+            .await
+            .unwrap()
     }
 
     /// The address of the stored wallet, whose seed is seen to open.
@@ -211,13 +231,68 @@ async fn two_racers_end_with_one_wallet() {
 }
 
 #[tokio::test]
+async fn the_server_hears_nothing_before_a_copy_is_kept_elsewhere() {
+    let bench = Bench::new().await;
+    let folder = bench.copies.path();
+    let elsewhere = folder.with_extension("unmounted");
+    std::fs::rename(folder, &elsewhere).unwrap();
+    let told = environment(bench.take().await);
+    assert!(told.contains("no copy of a cold wallet can be kept"), "{told}");
+    // The wallet is kept in Postgres, and nobody has heard of it.
+    let made = bench.stored().await.unwrap();
+    assert_eq!((bench.calls(), bench.recorded().await), (vec![], vec![]));
+
+    std::fs::rename(&elsewhere, folder).unwrap();
+    assert_eq!(bench.take().await.unwrap(), made);
+    let recorded = bench.recorded().await;
+    let [(address, place)] = recorded.as_slice() else {
+        panic!("{recorded:?}")
+    };
+    assert_eq!(*address, made);
+    let file = std::fs::File::open(place).unwrap();
+    let keys = KeyRing::parse(&bench.backup_keys).unwrap();
+    let mut found = Vec::new();
+    let fleet = bench.repository.fleet_id().await.unwrap();
+    gatewayzen_core::backup::read(std::io::BufReader::new(file), &keys, Some(fleet), |opened| {
+        found.push((opened.gatewayd, opened.wallet.address().to_owned()));
+    })
+    .unwrap();
+    assert_eq!(found, [(bench.lease.id, made)]);
+
+    // What is recorded is not made again, wherever it lies now.
+    std::fs::remove_file(place).unwrap();
+    bench.take().await.unwrap();
+    assert_eq!(bench.recorded().await.len(), 1);
+    assert_eq!(std::fs::read_dir(bench.copies.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_copy_whose_record_was_lost_in_a_crash_is_used_again() {
+    let bench = Bench::new().await;
+    bench.take().await.unwrap();
+    let first = bench.recorded().await;
+    for statement in [
+        "ALTER TABLE wallet_backups DISABLE TRIGGER only_added_to",
+        "DELETE FROM wallet_backups",
+    ] {
+        sqlx::query(statement)
+            .execute(&bench.database.admin)
+            .await
+            .unwrap();
+    }
+    bench.take().await.unwrap();
+    assert_eq!(bench.recorded().await, first);
+    assert_eq!(std::fs::read_dir(bench.copies.path()).unwrap().count(), 1);
+}
+
+#[tokio::test]
 async fn no_wallet_is_made_where_a_commit_may_be_lost() {
     let mut bench = Bench::new().await;
     // A setting of this database only, which holds for new connections.
     let off = "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = off', current_database()); END $$";
     sqlx::query(off).execute(&bench.database.admin).await.unwrap();
     bench.repository.close().await;
-    bench.repository = bench.database.repository("gatewayzen_service");
+    bench.repository = bench.database.repository("gatewayzen_wallet_worker");
     let told = environment(bench.take().await);
     assert!(told.contains("synchronous_commit off"), "{told}");
     assert_eq!((bench.stored().await, bench.calls()), (None, vec![]));
@@ -226,7 +301,7 @@ async fn no_wallet_is_made_where_a_commit_may_be_lost() {
 #[tokio::test]
 async fn a_new_wallet_is_on_disk_before_it_is_told_whatever_its_session_was_set_to() {
     let bench = Bench::new().await;
-    let url = bench.database.url("gatewayzen_service");
+    let url = bench.database.url("gatewayzen_wallet_worker");
     let mut session = PgConnection::connect(&url).await.unwrap();
     let off = "SET synchronous_commit = off";
     sqlx::query(off).execute(&mut session).await.unwrap();

@@ -83,6 +83,9 @@ pub struct Redis {
 pub struct Secrets {
     pub key_file: String,
     pub keys: SecretString,
+    pub backup_key_file: String,
+    pub backup_keys: SecretString,
+    pub wallet_copies: String,
 }
 
 /// Logs and traces.

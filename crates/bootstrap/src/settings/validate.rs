@@ -8,7 +8,7 @@ use gatewayzen_core::{State, Step};
 use secrecy::ExposeSecret as _;
 
 use super::error::ConfigError;
-use super::{Deadlines, Settings};
+use super::{Deadlines, Secrets, Settings};
 
 type Check = Result<(), ConfigError>;
 
@@ -57,11 +57,42 @@ fn check_stores(settings: &Settings) -> Check {
         .map(drop)
         .map_err(|error| ConfigError::of("redis.url", error.to_string()))?;
 
-    let secrets = &settings.secrets;
+    check_secrets(&settings.secrets)
+}
+
+fn check_secrets(secrets: &Secrets) -> Check {
+    let rings = [
+        (
+            "secrets.keys",
+            "secrets.key_file",
+            &secrets.key_file,
+            &secrets.keys,
+        ),
+        (
+            "secrets.backup_keys",
+            "secrets.backup_key_file",
+            &secrets.backup_key_file,
+            &secrets.backup_keys,
+        ),
+    ];
+    for (key, file_key, file, keys) in rings {
+        check_that(file.is_empty() || keys.expose_secret().is_empty(), key, || {
+            format!("{file_key} is set as well; set one of the two")
+        })?;
+    }
+    let copies = &secrets.wallet_copies;
+    if copies.is_empty() {
+        return Ok(());
+    }
     check_that(
-        secrets.key_file.is_empty() || secrets.keys.expose_secret().is_empty(),
-        "secrets.keys",
-        || "secrets.key_file is set as well; set one of the two".into(),
+        std::path::Path::new(copies).is_absolute(),
+        "secrets.wallet_copies",
+        || format!("must be a folder's whole path, is \"{copies}\""),
+    )?;
+    check_that(
+        !secrets.backup_key_file.is_empty() || !secrets.backup_keys.expose_secret().is_empty(),
+        "secrets.wallet_copies",
+        || "copies are sealed with backup keys: set secrets.backup_key_file as well".into(),
     )
 }
 

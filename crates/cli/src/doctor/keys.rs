@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use gatewayzen_bootstrap::keys::{key_ring, readable_by_others};
+use gatewayzen_bootstrap::keys::{backup_ring, has_backup_ring, key_ring, readable_by_others};
 use secrecy::ExposeSecret as _;
 
 use super::{Checks, Status};
@@ -40,6 +40,49 @@ pub(super) fn sealing_keys(checks: &mut Checks, connections: &Connections) {
     }
     if !secrets.key_file.is_empty() {
         private(checks, "sealing keys", &secrets.key_file);
+    }
+}
+
+pub(super) fn wallet_copies(checks: &mut Checks, connections: &Connections) {
+    let secrets = &connections.settings.secrets;
+    if has_backup_ring(secrets) {
+        match backup_ring(secrets) {
+            Ok(ring) => checks.ok(
+                "backup keys",
+                format!(
+                    "readable; backups of wallets are sealed with \"{}\"",
+                    ring.sealing_id()
+                ),
+            ),
+            Err(error) => checks.add(
+                Status::Fail,
+                "backup keys",
+                error.to_string(),
+                "Without them no backup of wallets can be made or opened.",
+            ),
+        }
+        if !secrets.backup_key_file.is_empty() {
+            private(checks, "backup keys", &secrets.backup_key_file);
+        }
+    }
+    let (what, place) = ("wallet copies", &secrets.wallet_copies);
+    if place.is_empty() {
+        return checks.add(
+            Status::Note,
+            what,
+            "off: this configuration names no place for copies, so that a new wallet is in Postgres alone until the next \
+             `gatewayzen secrets export`",
+            "Set secrets.wallet_copies and secrets.backup_key_file for the wallet-worker.",
+        );
+    }
+    match tempfile::Builder::new().prefix(".doctor-").tempfile_in(place) {
+        Ok(_) => checks.ok(what, format!("on: {place}, and this user may write there")),
+        Err(error) => checks.add(
+            Status::Warn,
+            what,
+            format!("on: {place}, and this user cannot write there: {error}"),
+            "See that the wallet-worker's user can: without a copy it sets no wallet.",
+        ),
     }
 }
 

@@ -78,4 +78,36 @@ impl Repository {
         .await?;
         Ok(check(&verdict))
     }
+
+    /// Whether a copy of the wallet outside this database was ever verified.
+    pub async fn has_wallet_backup(&self, id: i64, address: &str) -> Result<bool> {
+        Ok(sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM wallet_backups WHERE gatewayd_id = $1 AND address = $2)",
+        )
+        .bind(id)
+        .bind(address)
+        .fetch_one(&self.pool)
+        .await?)
+    }
+
+    /// Keeps that a copy of the wallet at `place`, whose SHA-256 is `digest` in hex, was read back and opened to its
+    /// address. False: it is not the wallet of this gatewayd.
+    pub async fn record_wallet_backup(
+        &self,
+        id: i64,
+        address: &str,
+        place: &str,
+        digest: &str,
+    ) -> Result<bool> {
+        Ok(crash::around(
+            "record_wallet_backup",
+            sqlx::query_scalar("SELECT record_wallet_backup($1, $2, $3, $4)")
+                .bind(id)
+                .bind(address)
+                .bind(place)
+                .bind(digest)
+                .fetch_one(&self.pool),
+        )
+        .await?)
+    }
 }
