@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::connect::{Database, wait_for_redis};
 use crate::health::{self, Health};
+use crate::keys::Rings;
 use crate::settings::{self, ConfigError, Settings};
 use crate::{keys, shutdown, telemetry};
 
@@ -68,6 +69,7 @@ pub struct Service {
     pub shutdown: CancellationToken,
     /// What `/readyz` says.
     pub health: Health,
+    rings: Rings,
 }
 
 impl Service {
@@ -143,17 +145,25 @@ impl Service {
     /// The keys that seal secrets.
     ///
     /// # Errors
-    /// There are none, or they cannot be read.
+    /// There are none.
     pub fn key_ring(&self) -> Result<KeyRing, ConfigError> {
-        keys::key_ring(&self.settings.secrets)
+        self.rings.need_common(&self.settings.secrets).cloned()
+    }
+
+    /// The keys that seal seeds of wallets. Only the wallet-worker has them.
+    ///
+    /// # Errors
+    /// There are none.
+    pub fn wallet_ring(&self) -> Result<KeyRing, ConfigError> {
+        self.rings.need_wallets(&self.settings.secrets).cloned()
     }
 
     /// The keys that seal backups of wallets.
     ///
     /// # Errors
-    /// There are none, they cannot be read, or one of them seals other secrets too.
+    /// There are none.
     pub fn backup_ring(&self) -> Result<KeyRing, ConfigError> {
-        keys::backup_ring(&self.settings.secrets)
+        self.rings.need_backups(&self.settings.secrets).cloned()
     }
 }
 
@@ -245,6 +255,7 @@ fn arguments(name: &'static str) -> Result<Arguments, ExitCode> {
 struct Prepared {
     settings: Settings,
     queues: Vec<String>,
+    rings: Rings,
     warnings: Vec<String>,
 }
 
@@ -254,14 +265,21 @@ fn prepare(name: &str, arguments: &Arguments) -> Result<Prepared, ConfigError> {
     let settings = settings::load(arguments.config.as_deref())?;
     let queues = settings.queues(name)?;
     let mut secret_files = Vec::new();
+    let secrets = &settings.secrets;
+    // Read once: a wrapped key is unwrapped by a command, and needs the key service at that moment only.
+    let rings = match name {
+        "wallet-worker" => Rings::all(secrets)?,
+        _ if queues.is_empty() => Rings::default(),
+        _ => Rings::common(secrets)?,
+    };
     // Whoever takes a queue opens or seals secrets.
     if !queues.is_empty() {
-        keys::key_ring(&settings.secrets)?;
-        secret_files.push(("secrets.key_file", &settings.secrets.key_file));
+        rings.need_common(secrets)?;
+        secret_files.push(("secrets.key_file", &secrets.key_file));
     }
-    if name == "wallet-worker" && keys::has_backup_ring(&settings.secrets) {
-        keys::backup_ring(&settings.secrets)?;
-        secret_files.push(("secrets.backup_key_file", &settings.secrets.backup_key_file));
+    if name == "wallet-worker" {
+        secret_files.push(("secrets.wallet_key_file", &secrets.wallet_key_file));
+        secret_files.push(("secrets.backup_key_file", &secrets.backup_key_file));
     }
     if name == "ssh-worker" {
         let path = &settings.ssh.key_file;
@@ -281,6 +299,7 @@ fn prepare(name: &str, arguments: &Arguments) -> Result<Prepared, ConfigError> {
     Ok(Prepared {
         settings,
         queues,
+        rings,
         warnings,
     })
 }
@@ -340,7 +359,12 @@ where
     F: FnOnce(Service) -> R,
     R: Future<Output = Result<(), Error>>,
 {
-    let Prepared { settings, queues, .. } = prepared;
+    let Prepared {
+        settings,
+        queues,
+        rings,
+        ..
+    } = prepared;
     let shutdown = CancellationToken::new();
     shutdown::on_signals(shutdown.clone())?;
     let health = Health::new();
@@ -361,6 +385,7 @@ where
         queues,
         shutdown,
         health,
+        rings,
     })
     .await?;
     tracing::info!("{name} ends");

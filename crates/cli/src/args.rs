@@ -123,6 +123,9 @@ pub(crate) enum Command {
         #[arg(value_parser = clap::value_parser!(i64).range(1..))]
         id: i64,
     },
+    /// Look after the sealed secrets: status, rotate, reveal, export, verify-backup
+    #[command(subcommand)]
+    Secrets(Secrets),
     /// Check everything that GatewayZen needs, and say what to mend
     Doctor,
     /// Print a completion script for a shell
@@ -130,6 +133,69 @@ pub(crate) enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Secrets {
+    /// Say how many secrets are under which key, and whether each opens
+    Status(Act),
+    /// Seal everything again that is not under the first key; services run on, and it may be stopped and run again
+    Rotate(Act),
+    /// Show one secret: on a terminal, or in a new file that only you may read
+    Reveal {
+        /// Whose
+        name: String,
+        /// Which secret
+        what: Revealed,
+        /// Why; kept for ever
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        /// Write it to this file, which must not exist
+        #[arg(long, value_name = "FILE")]
+        to: Option<PathBuf>,
+        /// Who asks; kept for ever [default: $USER]
+        #[arg(long, value_name = "NAME")]
+        person: Option<String>,
+    },
+    /// Write a backup of all wallets, sealed with the backup keys, to a new file
+    Export {
+        /// The file, which must not exist
+        file: PathBuf,
+        /// Why; kept for ever
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        /// Who asks; kept for ever [default: $USER]
+        #[arg(long, value_name = "NAME")]
+        person: Option<String>,
+    },
+    /// Prove that a backup is whole, opens, and has each wallet's address; the database then counts it as a backup
+    VerifyBackup {
+        /// The file
+        file: PathBuf,
+        /// Without the database: prove that it opens, and record nothing
+        #[arg(long)]
+        offline: bool,
+    },
+}
+
+/// Who does something with secrets, and why.
+#[derive(Debug, Args)]
+pub(crate) struct Act {
+    /// Why; kept for ever
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+    /// Who asks; kept for ever [default: $USER]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) person: Option<String>,
+}
+
+/// A secret that may be revealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Revealed {
+    /// gatewayd's API key
+    ApiKey,
+    /// The seed of the cold wallet: whoever has it owns the wallet
+    Wallet,
 }
 
 #[derive(Debug, Args)]

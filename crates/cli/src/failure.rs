@@ -122,6 +122,11 @@ pub(crate) fn refusal(refused: &Refused) -> String {
             "gatewayds_changed_why_check",
             "a reason has at most 500 characters",
         ),
+        (
+            "audit_has_a_reason",
+            "the reason of an act with secrets has 1 to 500 characters",
+        ),
+        ("person_is_short", "the name of a person has 1 to 200 characters"),
         ("sweeps_why", "a reason has at most 500 characters"),
         ("restores_why", "say what happened in 1 to 500 characters"),
     ];

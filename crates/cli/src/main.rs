@@ -7,6 +7,7 @@ mod failure;
 mod halts;
 mod output;
 mod rows;
+mod secrets;
 mod sweep;
 mod text;
 mod watch;
@@ -62,6 +63,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Sweep(args) => sweep::sweep(&connections, &output, &args).await,
         Command::Restored { why } => sweep::restored(&connections, &output, &why).await,
         Command::Enqueue { queue, id } => writes::enqueue(&connections, &output, queue, id).await,
+        Command::Secrets(act) => secrets::secrets(&connections, &output, act).await,
         Command::Doctor => doctor::doctor(&connections, &output, cli.global.config.as_deref()).await,
         Command::Completions { .. } => Ok(()),
     }

@@ -5,7 +5,8 @@
 //! was moved to another row, or whose key id was swapped, does not open.
 //!
 //! A key ring is text: one key per line (or separated by commas), `KEYID:KEY`, the key being 32 bytes in
-//! standard base64. Empty lines and lines that begin with `#` are skipped. The first key seals; all of
+//! standard base64; or `KEYID:wrapped:BYTES` for a key that a key service has wrapped, which is unwrapped as the ring is read.
+//! Empty lines and lines that begin with `#` are skipped. The first key seals; all of
 //! them open. A key is rotated by putting a new one first, sealing everything again, and then dropping the
 //! old one.
 
@@ -163,6 +164,22 @@ pub enum KeyRingError {
         /// Its id.
         id: String,
     },
+    /// A wrapped key, and nobody to unwrap it.
+    #[error(
+        "key \"{id}\" of the key ring is wrapped: set secrets.unwrap_command to the command that unwraps it"
+    )]
+    Wrapped {
+        /// Its id.
+        id: String,
+    },
+    /// A wrapped key that was not unwrapped.
+    #[error("key \"{id}\" of the key ring is wrapped and was not unwrapped: {problem}")]
+    NotUnwrapped {
+        /// Its id.
+        id: String,
+        /// What went wrong; never key material.
+        problem: String,
+    },
     /// Two keys share one id.
     #[error("key \"{id}\" is in the key ring twice: give every key an id of its own")]
     Twice {
@@ -224,12 +241,14 @@ pub enum OpenError {
     Malformed(&'static str),
 }
 
+#[derive(Clone)]
 struct RingKey {
     id: String,
     key: Zeroizing<[u8; KEY_BYTES]>,
 }
 
 /// The keys that seal and open secrets. The first one seals.
+#[derive(Clone)]
 pub struct KeyRing {
     sealing: RingKey,
     older: Vec<RingKey>,
@@ -245,8 +264,19 @@ impl KeyRing {
     /// Reads a key ring from its text (see the module's documentation for the form).
     ///
     /// # Errors
-    /// Names the entry that is wrong, and never shows key material.
+    /// Names the entry that is wrong, and never shows key material. A wrapped key is one.
     pub fn parse(text: &str) -> Result<Self, KeyRingError> {
+        Self::parse_with(text, |id, _| Err(KeyRingError::Wrapped { id: id.to_owned() }))
+    }
+
+    /// As [`KeyRing::parse`]; `unwrap` gets the id and the bytes of each wrapped key, and gives the key in base64.
+    ///
+    /// # Errors
+    /// As [`KeyRing::parse`], and what `unwrap` says.
+    pub fn parse_with(
+        text: &str,
+        mut unwrap: impl FnMut(&str, &[u8]) -> Result<SecretBytes, KeyRingError>,
+    ) -> Result<Self, KeyRingError> {
         let mut keys: VecDeque<RingKey> = VecDeque::new();
         let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
         let entries = lines
@@ -263,11 +293,18 @@ impl KeyRing {
             if keys.iter().any(|known| known.id == id) {
                 return Err(KeyRingError::Twice { id });
             }
-            // The decoder's own error names a byte of the key: it is dropped here.
-            let decoded = BASE64
-                .decode(encoded.trim())
-                .map(Zeroizing::new)
-                .unwrap_or_default();
+            let decoded = match encoded.trim().strip_prefix("wrapped:") {
+                None => decoded(encoded.as_bytes()),
+                Some(wrapped) => {
+                    let wrapped = BASE64
+                        .decode(wrapped.trim())
+                        .map_err(|_| KeyRingError::NotUnwrapped {
+                            id: id.clone(),
+                            problem: "what follows \"wrapped:\" is not standard base64".to_owned(),
+                        })?;
+                    decoded(unwrap(&id, &wrapped)?.expose())
+                }
+            };
             let mut key = Zeroizing::new([0; KEY_BYTES]);
             if decoded.len() != KEY_BYTES {
                 return Err(KeyRingError::BadKey { id });
@@ -346,6 +383,32 @@ impl KeyRing {
         }
     }
 
+    /// Adds the keys of another ring, which open and do not seal.
+    ///
+    /// # Errors
+    /// Another key of the same id is here already.
+    pub fn and_open_with(mut self, other: &KeyRing) -> Result<Self, KeyRingError> {
+        for theirs in other.keys() {
+            let known = self.keys().find(|ours| ours.id == theirs.id);
+            match known.map(|ours| ours.key == theirs.key) {
+                None => self.older.push(theirs.clone()),
+                Some(true) => {}
+                Some(false) => {
+                    return Err(KeyRingError::Twice {
+                        id: theirs.id.clone(),
+                    });
+                }
+            }
+        }
+        Ok(self)
+    }
+
+    /// Whether a key of this id is here.
+    #[must_use]
+    pub fn has(&self, id: &str) -> bool {
+        self.keys().any(|key| key.id == id)
+    }
+
     /// The ids of a key that is in both rings, in this one and in the other.
     #[must_use]
     pub fn in_common<'a>(&'a self, other: &'a KeyRing) -> Option<(&'a str, &'a str)> {
@@ -373,6 +436,14 @@ impl KeyRing {
 /// The bytes are not a sealed blob.
 pub fn key_id_of(blob: &[u8]) -> Result<&str, OpenError> {
     split(blob).map(|(id, _, _)| id)
+}
+
+/// Bytes of base64; none for what is not. The decoder's own error names a byte of the key: it is dropped here.
+fn decoded(encoded: &[u8]) -> Zeroizing<Vec<u8>> {
+    BASE64
+        .decode(encoded.trim_ascii())
+        .map(Zeroizing::new)
+        .unwrap_or_default()
 }
 
 fn is_key_id(id: &str) -> bool {

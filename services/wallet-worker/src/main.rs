@@ -11,7 +11,12 @@ fn main() -> ExitCode {
             "" => None,
             place => Some(Copies::new(place, service.backup_ring()?)),
         };
-        let steps = WalletSteps::new(&service.settings, service.key_ring()?, copies);
+        let steps = WalletSteps::new(
+            &service.settings,
+            service.key_ring()?,
+            service.wallet_ring()?,
+            copies,
+        );
         gatewayzen_worker::serve(service, steps).await
     })
 }

@@ -18,6 +18,7 @@ use crate::copies::Copies;
 #[derive(Debug)]
 pub struct WalletSteps {
     keys: KeyRing,
+    wallet_keys: KeyRing,
     copies: Option<Copies>,
     connect_via: ConnectVia,
     port: u16,
@@ -27,11 +28,13 @@ pub struct WalletSteps {
 }
 
 impl WalletSteps {
-    /// The step with its settings, the keys that seal secrets, and where copies of wallets go, if anywhere.
+    /// The step with its settings, the keys that seal API keys, those that seal seeds, and where copies of wallets go, if
+    /// anywhere.
     #[must_use]
-    pub fn new(settings: &Settings, keys: KeyRing, copies: Option<Copies>) -> Self {
+    pub fn new(settings: &Settings, keys: KeyRing, wallet_keys: KeyRing, copies: Option<Copies>) -> Self {
         Self {
             keys,
+            wallet_keys,
             copies,
             connect_via: settings.hosts.connect_via,
             port: settings.gatewayd.https_port,
@@ -54,7 +57,7 @@ impl WalletSteps {
         let wallet = Wallet::generate(self.key_type).map_err(not_made)?;
         let row = seed_row(id, 1);
         let sealed = self
-            .keys
+            .wallet_keys
             .seal(Place::wallet_seed(&row), wallet.seed().expose())
             .map_err(not_made)?;
         let key_type = wallet.key_type().as_str();
@@ -105,7 +108,12 @@ impl WalletSteps {
             ..
         } = stored;
         let row = seed_row(id, version);
-        let seed = self.open(Place::wallet_seed(&row), &sealed, "the cold wallet's seed")?;
+        let seed = open(
+            &self.wallet_keys,
+            Place::wallet_seed(&row),
+            &sealed,
+            "the cold wallet's seed",
+        )?;
         let opened = seed
             .expose_str()
             .ok()
@@ -154,7 +162,12 @@ impl WalletSteps {
             .api_key(id)
             .await?
             .ok_or_else(|| not_prepared("API key"))?;
-        let key = self.open(Place::api_key(&id.to_string()), &sealed, "gatewayd's API key")?;
+        let key = open(
+            &self.keys,
+            Place::api_key(&id.to_string()),
+            &sealed,
+            "gatewayd's API key",
+        )?;
         let timeouts = Timeouts {
             connect: self.request_timeout,
             answer: self.request_timeout,
@@ -166,21 +179,6 @@ impl WalletSteps {
             )
         })?;
         Ok(Api::new(client, &self.api_user, key))
-    }
-
-    fn open(&self, place: Place<'_>, sealed: &[u8], what: &str) -> Result<SecretBytes, StepError> {
-        self.keys.open(place, sealed).map_err(|error| match error {
-            // Other workers may have the key, and this one may open what is sealed for other rows: so this row alone backs
-            // off.
-            OpenError::UnknownKey { .. } => StepError::transient(
-                format!("{what} cannot be opened: {error}"),
-                "Give this worker the key ring of the whole fleet (secrets.key_file or secrets.keys).",
-            ),
-            _ => StepError::permanent(
-                format!("{what} cannot be opened: {error}"),
-                "Restore it from a backup, or give the worker the key with which it was sealed; then retry.",
-            ),
-        })
     }
 }
 
@@ -207,6 +205,21 @@ impl Steps for WalletSteps {
             },
         })
     }
+}
+
+fn open(keys: &KeyRing, place: Place<'_>, sealed: &[u8], what: &str) -> Result<SecretBytes, StepError> {
+    keys.open(place, sealed).map_err(|error| match error {
+        // Other workers may have the key, and this one may open what is sealed for other rows: so this row alone backs
+        // off.
+        OpenError::UnknownKey { .. } => StepError::transient(
+            format!("{what} cannot be opened: {error}"),
+            "Give this worker the key ring of the whole fleet (secrets.key_file, secrets.wallet_key_file).",
+        ),
+        _ => StepError::permanent(
+            format!("{what} cannot be opened: {error}"),
+            "Restore it from a backup, or give the worker the key with which it was sealed; then retry.",
+        ),
+    })
 }
 
 /// The primary key of a seed, to which its sealing is bound.

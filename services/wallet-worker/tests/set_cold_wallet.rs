@@ -106,7 +106,7 @@ impl Bench {
             self.copies.path().to_str().unwrap(),
             KeyRing::parse(&self.backup_keys).unwrap(),
         );
-        match WalletSteps::new(&settings, self.keys(), Some(copies))
+        match WalletSteps::new(&settings, self.keys(), self.keys(), Some(copies))
             .take(&context)
             .await?
         {

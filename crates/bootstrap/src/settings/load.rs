@@ -21,7 +21,13 @@ const FILE_VARIABLE: &str = "GATEWAYZEN_CONFIG";
 const USUAL_FILE: &str = "gatewayzen.toml";
 const ENVIRONMENT: &str = "environment";
 /// Settings whose value no message shows.
-const SECRET: [&str; 4] = ["postgres.url", "redis.url", "secrets.keys", "secrets.backup_keys"];
+const SECRET: [&str; 5] = [
+    "postgres.url",
+    "redis.url",
+    "secrets.keys",
+    "secrets.wallet_keys",
+    "secrets.backup_keys",
+];
 
 /// Reads the settings: the defaults, then `file` (or what `GATEWAYZEN_CONFIG` names, or `gatewayzen.toml` here
 /// if it exists), then the environment, `GATEWAYZEN_POSTGRES__URL` for `postgres.url`. Later ones win.

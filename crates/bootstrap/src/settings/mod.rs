@@ -83,6 +83,11 @@ pub struct Redis {
 pub struct Secrets {
     pub key_file: String,
     pub keys: SecretString,
+    pub wallet_key_file: String,
+    pub wallet_keys: SecretString,
+    pub unwrap_command: Vec<String>,
+    #[serde(deserialize_with = "duration::read")]
+    pub unwrap_timeout: Duration,
     pub backup_key_file: String,
     pub backup_keys: SecretString,
     pub wallet_copies: String,

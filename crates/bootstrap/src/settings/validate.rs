@@ -69,6 +69,12 @@ fn check_secrets(secrets: &Secrets) -> Check {
             &secrets.keys,
         ),
         (
+            "secrets.wallet_keys",
+            "secrets.wallet_key_file",
+            &secrets.wallet_key_file,
+            &secrets.wallet_keys,
+        ),
+        (
             "secrets.backup_keys",
             "secrets.backup_key_file",
             &secrets.backup_key_file,
@@ -147,6 +153,7 @@ fn check_durations(settings: &Settings) -> Check {
         ("ec2.consistency_window", ec2.consistency_window),
         ("ssh.connect_timeout", ssh.connect_timeout),
         ("ssh.keepalive", ssh.keepalive),
+        ("secrets.unwrap_timeout", settings.secrets.unwrap_timeout),
         ("gatewayd.request_timeout", gatewayd.request_timeout),
         ("gatewayd.start_timeout", gatewayd.start_timeout),
         ("gatewayd.stop_timeout", gatewayd.stop_timeout),

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use gatewayzen_bootstrap::keys::{backup_ring, has_backup_ring, key_ring, readable_by_others};
+use gatewayzen_bootstrap::keys::{Rings, key_ring, readable_by_others};
 use secrecy::ExposeSecret as _;
 
 use super::{Checks, Status};
@@ -45,8 +45,9 @@ pub(super) fn sealing_keys(checks: &mut Checks, connections: &Connections) {
 
 pub(super) fn wallet_copies(checks: &mut Checks, connections: &Connections) {
     let secrets = &connections.settings.secrets;
-    if has_backup_ring(secrets) {
-        match backup_ring(secrets) {
+    if !secrets.backup_key_file.is_empty() || !secrets.backup_keys.expose_secret().is_empty() {
+        let ring = Rings::all(secrets).and_then(|rings| rings.need_backups(secrets).cloned());
+        match ring {
             Ok(ring) => checks.ok(
                 "backup keys",
                 format!(

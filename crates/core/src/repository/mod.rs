@@ -10,6 +10,7 @@ mod leases;
 mod reading;
 mod secrets;
 mod sweeps;
+mod vault;
 
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ pub use leases::{Finished, Lease, LeaseCheck, Outcome, Verdict};
 pub use reading::{DueJob, Filter, Gatewayd, HistoryEntry, Overdue, StateCount, Surroundings};
 pub use secrets::StoredWallet;
 pub use sweeps::{Bereft, Missed, Sweep, SweepLease};
+pub use vault::{KeyCount, PublicWallet, SealedRow, SecretKind, ToReveal};
 
 /// The migrations, in the binary.
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
