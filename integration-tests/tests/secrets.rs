@@ -250,6 +250,27 @@ async fn a_backup_round_trip() {
     assert_eq!(recorded("all.backup").await, ids);
     drop(services);
 
+    // When the database is lost, the file and its keys are enough.
+    let seed = folder(&bed).join("seed");
+    let lost = [
+        "secrets",
+        "reveal",
+        "acme-1",
+        "wallet",
+        "--backup",
+        path,
+        "--offline",
+        "--reason",
+        "all is lost",
+        "--to",
+    ];
+    bed.gatewayzen(&[&lost[..], &[seed.to_str().unwrap()]].concat())
+        .await
+        .unwrap();
+    let seed = std::fs::read_to_string(&seed).unwrap();
+    let address = bed.row(ids[1]).await.ripple_address.unwrap();
+    assert_eq!(Wallet::from_seed(seed.trim()).unwrap().address(), address);
+
     // Each way to be wrong has its sentence, and records nothing.
     let text = std::fs::read_to_string(&file).unwrap();
     let lines: Vec<&str> = text.split_inclusive('\n').collect();

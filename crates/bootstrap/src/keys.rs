@@ -248,6 +248,8 @@ mod tests {
             backup_key_file: String::new(),
             backup_keys: String::new().into(),
             wallet_copies: String::new(),
+            wallet_copy_command: Vec::new(),
+            wallet_copy_timeout: Duration::from_secs(30),
         }
     }
 

@@ -156,6 +156,12 @@ pub(crate) enum Secrets {
         /// Who asks; kept for ever [default: $USER]
         #[arg(long, value_name = "NAME")]
         person: Option<String>,
+        /// Take the wallet from this backup, when the database has lost it
+        #[arg(long, value_name = "FILE")]
+        backup: Option<PathBuf>,
+        /// Without the database, when all of it is lost: the act is on no record
+        #[arg(long, requires = "backup")]
+        offline: bool,
     },
     /// Write a backup of all wallets, sealed with the backup keys, to a new file
     Export {

@@ -2,14 +2,22 @@
 
 use std::process::ExitCode;
 
-use wallet_worker::copies::Copies;
+use wallet_worker::copies::{Carrier, Copies};
 use wallet_worker::step::WalletSteps;
 
 fn main() -> ExitCode {
     gatewayzen_bootstrap::main("wallet-worker", async |service| {
         let copies = match service.settings.secrets.wallet_copies.as_str() {
             "" => None,
-            place => Some(Copies::new(place, service.backup_ring()?)),
+            place => {
+                let secrets = &service.settings.secrets;
+                let carrier = Carrier {
+                    command: secrets.wallet_copy_command.clone(),
+                    limit: secrets.wallet_copy_timeout,
+                };
+                let carrier = Some(carrier).filter(|carrier| !carrier.command.is_empty());
+                Some(Copies::new(place, service.backup_ring()?, carrier))
+            }
         };
         let steps = WalletSteps::new(
             &service.settings,

@@ -105,6 +105,7 @@ impl Bench {
         let copies = Copies::new(
             self.copies.path().to_str().unwrap(),
             KeyRing::parse(&self.backup_keys).unwrap(),
+            None,
         );
         match WalletSteps::new(&settings, self.keys(), self.keys(), Some(copies))
             .take(&context)

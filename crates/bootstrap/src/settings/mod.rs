@@ -91,6 +91,9 @@ pub struct Secrets {
     pub backup_key_file: String,
     pub backup_keys: SecretString,
     pub wallet_copies: String,
+    pub wallet_copy_command: Vec<String>,
+    #[serde(deserialize_with = "duration::read")]
+    pub wallet_copy_timeout: Duration,
 }
 
 /// Logs and traces.

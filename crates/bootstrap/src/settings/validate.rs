@@ -86,6 +86,16 @@ fn check_secrets(secrets: &Secrets) -> Check {
             format!("{file_key} is set as well; set one of the two")
         })?;
     }
+    let command = &secrets.wallet_copy_command;
+    if !command.is_empty() {
+        let key = "secrets.wallet_copy_command";
+        check_that(command.iter().any(|word| word.contains("{file}")), key, || {
+            "none of its words holds {file}, which is the copy's path".into()
+        })?;
+        check_that(!secrets.wallet_copies.is_empty(), key, || {
+            "it carries the copies of secrets.wallet_copies, which is not set".into()
+        })?;
+    }
     let copies = &secrets.wallet_copies;
     if copies.is_empty() {
         return Ok(());
@@ -154,6 +164,10 @@ fn check_durations(settings: &Settings) -> Check {
         ("ssh.connect_timeout", ssh.connect_timeout),
         ("ssh.keepalive", ssh.keepalive),
         ("secrets.unwrap_timeout", settings.secrets.unwrap_timeout),
+        (
+            "secrets.wallet_copy_timeout",
+            settings.secrets.wallet_copy_timeout,
+        ),
         ("gatewayd.request_timeout", gatewayd.request_timeout),
         ("gatewayd.start_timeout", gatewayd.start_timeout),
         ("gatewayd.stop_timeout", gatewayd.stop_timeout),

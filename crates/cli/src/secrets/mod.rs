@@ -35,9 +35,17 @@ pub(crate) async fn secrets(connections: &Connections, output: &Output, act: Sec
             reason,
             to,
             person,
+            backup,
+            offline,
         } => {
-            let by = By::new(person, reason);
-            reveal::reveal(connections, output, &name, what, to.as_deref(), &by).await
+            let asked = reveal::Asked {
+                name,
+                what,
+                to,
+                backup,
+                offline,
+            };
+            reveal::reveal(connections, output, &asked, &By::new(person, reason)).await
         }
         Secrets::Export { file, reason, person } => {
             export::export(connections, output, &file, &By::new(person, reason)).await

@@ -1,5 +1,6 @@
 //! Copies of wallets outside Postgres: for each wallet a backup file of its own, in a folder.
 
+mod carry;
 mod folder;
 
 use std::io::Cursor;
@@ -13,11 +14,14 @@ use gatewayzen_core::seal::KeyRing;
 use gatewayzen_core::wallet::Wallet;
 use uuid::Uuid;
 
+pub use carry::Carrier;
+
 /// Where copies go, and the keys that seal them.
 #[derive(Debug)]
 pub struct Copies {
     keys: Arc<KeyRing>,
     folder: PathBuf,
+    carrier: Option<Carrier>,
 }
 
 /// A copy that was read back, opened, and gave the wallet's address.
@@ -30,12 +34,14 @@ pub struct Copy {
 }
 
 impl Copies {
-    /// Copies to `place`, as `secrets.wallet_copies` names it, sealed with the first of the backup keys.
+    /// Copies to `place`, as `secrets.wallet_copies` names it, sealed with the first of the backup keys, and on with
+    /// the carrier.
     #[must_use]
-    pub fn new(place: &str, keys: KeyRing) -> Self {
+    pub fn new(place: &str, keys: KeyRing, carrier: Option<Carrier>) -> Self {
         Self {
             keys: Arc::new(keys),
             folder: place.into(),
+            carrier,
         }
     }
 
@@ -48,6 +54,7 @@ impl Copies {
         let (keys, name) = (Arc::clone(&self.keys), name.to_owned());
         let path = self.folder.join(file_name(wallet.address()));
         let place = path.display().to_string();
+        let file = path.clone();
         let keeping = tokio::task::spawn_blocking(move || -> Result<String, Trouble> {
             let written = folder::write_new(&path, || content(fleet, &keys, id, &name, &wallet))?;
             let found = folder::read(&path)?;
@@ -61,10 +68,12 @@ impl Copies {
         });
         let kept = crash::around("copy_wallet", keeping).await;
         let kept = kept.unwrap_or_else(|_| Err(Trouble::Io(std::io::Error::other("the writer broke down"))));
-        match kept {
-            Ok(digest) => Ok(Copy { place, digest }),
-            Err(trouble) => Err(trouble.told(&place)),
+        let digest = kept.map_err(|trouble| trouble.told(&place))?;
+        if let Some(carrier) = &self.carrier {
+            let carried = crash::around("carry_wallet_copy", carrier.carry(&file)).await;
+            carried.map_err(|problem| Trouble::NotCarried(problem).told(&place))?;
         }
+        Ok(Copy { place, digest })
     }
 }
 
@@ -109,6 +118,8 @@ enum Trouble {
     NotMade(BackupError),
     /// What was just written does not verify.
     ReadBack(BackupError),
+    /// The command that carries it further did not.
+    NotCarried(String),
     /// What stood there already does not.
     Other(BackupError),
 }
@@ -137,6 +148,10 @@ impl Trouble {
             Trouble::ReadBack(error) => StepError::environment(
                 format!("the copy at {place} was written and does not verify: {error}"),
                 format!("See whether that disk is sound; move the file away, do not delete it. {UNHEARD}"),
+            ),
+            Trouble::NotCarried(problem) => StepError::environment(
+                format!("the copy at {place} was not carried further: the command {problem}"),
+                format!("Mend what secrets.wallet_copy_command names. {UNHEARD}"),
             ),
             Trouble::Other(error @ BackupError::UnknownKey { .. }) => StepError::transient(
                 format!("the copy at {place} cannot be opened: {error}"),

@@ -34,6 +34,7 @@ impl Story {
         Copies::new(
             self.folder.path().to_str().unwrap(),
             KeyRing::parse(keys).unwrap(),
+            None,
         )
     }
 
@@ -117,7 +118,11 @@ async fn another_file_of_the_name_is_left_alone_and_refused() {
 async fn a_folder_that_is_not_there_is_not_made() {
     let (story, wallet) = (Story::new(), Wallet::generate(KeyType::Secp256k1).unwrap());
     let missing = story.folder.path().join("not-mounted");
-    let copies = Copies::new(missing.to_str().unwrap(), KeyRing::parse(&story.line).unwrap());
+    let copies = Copies::new(
+        missing.to_str().unwrap(),
+        KeyRing::parse(&story.line).unwrap(),
+        None,
+    );
     let refused = copies.keep(story.fleet, 7, "acme", wallet).await.unwrap_err();
     let StepError::Environment(problem) = refused else {
         panic!("{refused:?}")
@@ -127,4 +132,39 @@ async fn a_folder_that_is_not_there_is_not_made() {
         "{problem:?}"
     );
     assert!(!missing.exists());
+}
+
+#[tokio::test]
+async fn a_copy_is_carried_further_or_nobody_hears() {
+    let (story, wallet) = (Story::new(), Wallet::generate(KeyType::Secp256k1).unwrap());
+    let bucket = tempfile::tempdir().unwrap();
+    let to = format!("{}/", bucket.path().display());
+    for (command, expected) in [
+        (vec!["cp", "{file}", &to], None),
+        (vec!["cp", "{file}", "/nowhere/at/all/"], Some("cannot create")),
+        (
+            vec!["sh", "-c", "head -c 1000000 /dev/zero >&2; exit 3"],
+            Some("exit status: 3"),
+        ),
+        (vec!["/nowhere/carry"], Some("cannot be run")),
+        (vec!["sleep", "60"], Some("did not end within 300ms")),
+    ] {
+        let carrier = super::Carrier {
+            limit: std::time::Duration::from_millis(if command[0] == "sleep" { 300 } else { 20_000 }),
+            command: command.into_iter().map(str::to_owned).collect(),
+        };
+        let keys = KeyRing::parse(&story.line).unwrap();
+        let copies = Copies::new(story.folder.path().to_str().unwrap(), keys, Some(carrier));
+        let kept = copies.keep(story.fleet, 7, "acme", again(&wallet)).await;
+        let Some(expected) = expected else {
+            let place = kept.unwrap().place;
+            let carried = bucket.path().join(super::file_name(wallet.address()));
+            assert_eq!(std::fs::read(place).unwrap(), std::fs::read(carried).unwrap());
+            continue;
+        };
+        let StepError::Environment(problem) = kept.unwrap_err() else {
+            panic!("{expected}")
+        };
+        assert!(problem.sentence.contains(expected), "{problem:?}");
+    }
 }
