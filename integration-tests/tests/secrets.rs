@@ -13,6 +13,7 @@ use std::process::Stdio;
 
 use futures_util::future::join_all;
 use gatewayzen_core::State;
+use gatewayzen_core::repository::SecretKind;
 use gatewayzen_core::seal::{KeyRing, Place};
 use gatewayzen_core::wallet::Wallet;
 use integration_tests::harness::{Bed, Database, Options, ServiceProcess, binary, run};
@@ -194,6 +195,88 @@ async fn a_missing_key_is_named_and_nothing_is_lost() {
     bed.gatewayzen(&["secrets", "rotate"]).await.unwrap();
     let (keys, opens) = status(&bed).await;
     assert!(opens && keys.iter().all(|(_, key)| key == "new"), "{keys:?}");
+    wallets_move_to_keys_of_their_own(bed).await;
+}
+
+async fn wallets_move_to_keys_of_their_own(mut bed: Bed) {
+    let id = bed.repository.gatewayd_named("acme-0").await.unwrap().unwrap().id;
+    bed.environment
+        .push(("GATEWAYZEN_SECRETS__WALLET_KEYS".into(), line("w")));
+    bed.gatewayzen(&["secrets", "rotate"]).await.unwrap();
+    let (keys, opens) = status(&bed).await;
+    let of = |table: &str| keys.iter().find(|(kind, _)| kind == table).unwrap().1.as_str();
+    assert!(opens, "{keys:?}");
+    assert_eq!(
+        (of("wallet_seeds"), of("api_keys"), of("launch_attempts")),
+        ("w", "new", "new")
+    );
+    let _services = bed.start_all();
+    walk(&bed, id, State::Stop, State::Stopped).await;
+    walk(&bed, id, State::Start, State::Live).await;
+}
+
+/// What a worker writes while a batch is sealed again stands, and a version that is there is never written again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_in_the_midst_of_a_rotation_wins() {
+    let bed = Bed::new(Options::default()).await;
+    let services = bed.start_all();
+    let id = live(&bed, &names("acme", 1)).await[0];
+    drop(services);
+    let operator = bed.database.repository("gatewayzen_operator");
+    let ring = KeyRing::parse(&line("new")).unwrap();
+    let declared = operator
+        .declare_secret_act(
+            "rotate-secrets",
+            None,
+            Some("me"),
+            "a test",
+            &serde_json::json!({}),
+        )
+        .await;
+    let act = declared.unwrap().unwrap().unwrap();
+    for kind in [
+        SecretKind::ApiKeys,
+        SecretKind::LaunchAttempts,
+        SecretKind::WalletSeeds,
+    ] {
+        let batch = operator
+            .sealed_batch(act, kind, Some("new"), None, 10)
+            .await
+            .unwrap();
+        let [row] = batch.as_slice() else {
+            panic!("{kind:?}")
+        };
+        let next = kind.next_row(&row.place_row).unwrap();
+        let sealed = |secret: &[u8]| ring.seal(kind.place(&next), secret).unwrap();
+        let again = |old: &[u8], new: &[u8]| vec![(row.place_row.clone(), old.to_vec(), new.to_vec())];
+        let (first, second) = (sealed(b"first"), sealed(b"second"));
+        let reseal = async |old: &[u8], new: &[u8]| operator.reseal(act, kind, "new", &again(old, new)).await;
+        // Somebody's former look at the row.
+        assert_eq!(reseal(b"other", &first).await.unwrap(), Vec::<String>::new());
+        assert_eq!(
+            reseal(&row.sealed, &first).await.unwrap(),
+            [row.place_row.clone()]
+        );
+        assert_eq!(reseal(&row.sealed, &second).await.unwrap(), Vec::<String>::new());
+        let now = operator.sealed_batch(act, kind, None, None, 10).await.unwrap();
+        assert_eq!(
+            (now[0].place_row.as_str(), now[0].sealed == first),
+            (next.as_str(), true)
+        );
+        // What is not under the key is no result of a rotation.
+        let error = reseal(&first, &row.sealed).await.unwrap_err().to_string();
+        assert!(error.contains("is not sealed under the key \"new\""), "{error}");
+    }
+    let versions: i64 = sqlx::query_scalar("SELECT count(*) FROM wallet_seeds WHERE gatewayd_id = $1")
+        .bind(id)
+        .fetch_one(&bed.database.admin)
+        .await
+        .unwrap();
+    assert_eq!(versions, 2);
+    assert_eq!(
+        bed.database.text("SELECT count(*)::text FROM resealed").await,
+        "1"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -201,6 +284,8 @@ async fn a_backup_round_trip() {
     let bed = Bed::new(Options::default()).await;
     let services = bed.start_all();
     let ids = live(&bed, &names("acme", 3)).await;
+    let mut sorted = ids.clone();
+    sorted.sort_unstable();
     let recorded = async |place: &str| -> Vec<i64> {
         sqlx::query_scalar("SELECT gatewayd_id FROM wallet_backups WHERE place LIKE $1 ORDER BY gatewayd_id")
             .bind(format!("%{place}%"))
@@ -209,7 +294,7 @@ async fn a_backup_round_trip() {
             .unwrap()
     };
     // The workers made copies of their own.
-    assert_eq!(recorded("/wallets/wallet-r").await, ids);
+    assert_eq!(recorded("/wallets/wallet-r").await, sorted);
 
     let file = folder(&bed).join("all.backup");
     let path = file.to_str().unwrap();
@@ -247,7 +332,7 @@ async fn a_backup_round_trip() {
         said.contains("3 wallets") && said.contains("not in it: 1 wallet of the database: late-0"),
         "{said}"
     );
-    assert_eq!(recorded("all.backup").await, ids);
+    assert_eq!(recorded("all.backup").await, sorted);
     drop(services);
 
     // When the database is lost, the file and its keys are enough.
