@@ -255,7 +255,7 @@ async fn a_write_in_the_midst_of_a_rotation_wins() {
         assert_eq!(reseal(b"other", &first).await.unwrap(), Vec::<String>::new());
         assert_eq!(
             reseal(&row.sealed, &first).await.unwrap(),
-            [row.place_row.clone()]
+            std::slice::from_ref(&row.place_row)
         );
         assert_eq!(reseal(&row.sealed, &second).await.unwrap(), Vec::<String>::new());
         let now = operator.sealed_batch(act, kind, None, None, 10).await.unwrap();
