@@ -47,6 +47,9 @@ PY
 
 python() { if [ -x "$DEV/venv/bin/python" ]; then echo "$DEV/venv/bin/python"; else command -v python3; fi; }
 
+# role_of SERVICE: the role as which it logs in to Postgres.
+role_of() { case $1 in dispatcher) echo gatewayzen_service ;; *) echo "gatewayzen_${1//-/_}" ;; esac; }
+
 # The folder of the newest installed PostgreSQL server. Debian keeps it out of PATH.
 pg_bin() {
   local found

@@ -44,7 +44,8 @@ async fn what_an_overtaken_worker_writes_is_not_written() {
         LeaseCheck::Superseded
     );
     assert_eq!(
-        service
+        database
+            .repository("gatewayzen_wallet_worker")
             .keep_wallet(&lease, "rHb9CJAWyB4rj91VRWn96DkukG4bwdtyTh", "ed25519", b"x")
             .await
             .unwrap(),

@@ -23,22 +23,28 @@ const LONGEST_DELAY: Duration = Duration::from_secs(5);
 pub(crate) struct Database {
     pub(crate) repository: Repository,
     options: PgConnectOptions,
+    service: &'static str,
 }
 
 impl Database {
-    pub(crate) fn new(settings: &Postgres) -> Result<Database, ConfigError> {
+    pub(crate) fn new(settings: &Postgres, service: &'static str) -> Result<Database, ConfigError> {
         let url = settings.url.expose_secret();
         let bad = |error: String| ConfigError::of("postgres.url", error);
         Ok(Database {
             repository: Repository::new(url, settings.max_connections, settings.acquire_timeout)
                 .map_err(|error| bad(error.to_string()))?,
             options: PgConnectOptions::from_str(url).map_err(|error| bad(error.to_string()))?,
+            service,
         })
     }
 
-    /// Whether the pool reaches a database with our schema; otherwise why not, with what to do.
+    /// Whether the pool reaches a database with our schema, with the rights of this service; otherwise why not, with what to do.
     pub(crate) async fn usable(&self) -> Result<(), String> {
-        match timeout(LOOK, self.repository.check_schema()).await {
+        let look = async {
+            self.repository.check_schema().await?;
+            self.repository.check_role(self.service).await
+        };
+        match timeout(LOOK, look).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(RepositoryError::Schema(text))) => Err(text),
             // The pool's own error is "timed out", whatever the cause: a connection of our own tells it.

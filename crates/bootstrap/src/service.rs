@@ -79,7 +79,7 @@ impl Service {
     /// # Errors
     /// [`Stopped`] on a signal, and a [`ConfigError`] for a URL that cannot be read.
     pub async fn repository(&self) -> Result<Repository, Error> {
-        let database = Database::new(&self.settings.postgres)?;
+        let database = Database::new(&self.settings.postgres, self.name)?;
         let probed = database.clone();
         self.health.add_probe("postgres", move || {
             let database = probed.clone();

@@ -51,8 +51,12 @@ pub(crate) struct Global {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Bring the database schema up to this version
-    Migrate,
+    /// Bring the database schema up to this version; a superuser once, who makes the roles, then as gatewayzen_migrator
+    Migrate {
+        /// Make the roles and hand the schema to gatewayzen_migrator, and run no migration
+        #[arg(long)]
+        only_roles: bool,
+    },
     /// Create gatewayds, in state "new"
     Create(Create),
     /// List gatewayds

@@ -46,7 +46,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     let settings = gatewayzen_bootstrap::settings::load(cli.global.config.as_deref())?;
     let connections = Connections { settings };
     match cli.command {
-        Command::Migrate => writes::migrate(&connections, &output).await,
+        Command::Migrate { only_roles } => writes::migrate(&connections, &output, only_roles).await,
         Command::Create(args) => writes::create(&connections, &output, &args).await,
         Command::List(args) => rows::list(&connections, &output, args).await,
         Command::Show { name } => rows::show(&connections, &output, &name).await,

@@ -1,6 +1,6 @@
 //! Commands that write: each does what an external application does by SQL.
 
-use gatewayzen_core::repository::Move as Written;
+use gatewayzen_core::repository::{ALL_ROLES, Move as Written};
 use gatewayzen_core::{Gatewayd, JobArgs, Repository, Step};
 use serde_json::{Value, json};
 
@@ -10,8 +10,22 @@ use crate::failure::{Ended, Failure, refusal};
 use crate::output::Output;
 use crate::rows::{columns, note};
 
-pub(crate) async fn migrate(connections: &Connections, output: &Output) -> Result<(), Failure> {
+pub(crate) async fn migrate(
+    connections: &Connections,
+    output: &Output,
+    only_roles: bool,
+) -> Result<(), Failure> {
     let repository = connections.repository().await?;
+    if only_roles {
+        repository.prepare_roles().await?;
+        if output.json {
+            return output.json(&json!({ "roles": ALL_ROLES }));
+        }
+        return output.text(&format!(
+            "the roles are there ({}), and the schema is gatewayzen_migrator's; run `gatewayzen migrate` as that role\n",
+            ALL_ROLES.join(", ")
+        ));
+    }
     let migrations = repository.migrate().await?;
     let fleet = repository.fleet_id().await?;
     if output.json {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use gatewayzen_core::repository::service_role;
 use gatewayzen_core::seal::KeyRing;
 use gatewayzen_core::{Gatewayd, Repository, State};
 use serde_json::Value;
@@ -16,7 +17,7 @@ const SERVICES: [&str; 4] = ["dispatcher", "instance-worker", "ssh-worker", "wal
 pub struct Stand {
     /// The rows.
     pub database: Database,
-    /// Reads rows; as the services' role.
+    /// Reads rows, and nothing secret; as the services' role.
     pub repository: Repository,
     /// What stands in `gatewayzen.toml`.
     pub config: PathBuf,
@@ -113,12 +114,12 @@ impl Stand {
         self.start_with(name, &[])
     }
 
-    /// Starts one service with more in its environment.
+    /// Starts one service, as its own login, with more in its environment.
     pub fn start_with(&self, name: &str, more: &[(&str, &str)]) -> ServiceProcess {
         let config = self.config.to_str().expect("a path");
         let mut environment = self.environment.clone();
-        let login = self.database.url(&login_of(name));
-        environment.push(("GATEWAYZEN_POSTGRES__URL".into(), login));
+        let role = service_role(name).expect("a service");
+        environment.push(("GATEWAYZEN_POSTGRES__URL".into(), self.database.url(role)));
         environment.extend(more.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
         ServiceProcess::start(name, &["--config", config], &environment, self.folder.path())
     }
@@ -315,14 +316,6 @@ impl Stand {
             ));
         }
         all
-    }
-}
-
-/// As whom a service logs in to Postgres.
-fn login_of(service: &str) -> String {
-    match service {
-        "dispatcher" => "gatewayzen_service".to_owned(),
-        worker => format!("gatewayzen_{}", worker.replace('-', "_")),
     }
 }
 

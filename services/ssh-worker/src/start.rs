@@ -97,11 +97,7 @@ async fn check_wallet(host: &Host<'_>, context: &StepContext) -> Result<(), Halt
             &output,
         )
     })?;
-    let kept = context
-        .repository
-        .wallet(context.lease.id)
-        .await?
-        .map(|wallet| wallet.address);
+    let kept = context.repository.wallet_address(context.lease.id).await?;
     match (kept, saved) {
         (Some(kept), Some(saved)) if kept != saved => Err(StepError::permanent(
             format!(

@@ -58,7 +58,7 @@ async fn a_booting_host_is_waited_for_and_gives_its_key_certificate_and_release(
     assert_eq!(row.tls_fingerprint, host.certificate);
     assert_eq!(row.release_in_place.as_deref(), Some("3.33.0"));
     assert_eq!(row.commit_in_place.unwrap().len(), 40);
-    let sealed = bench.repository.api_key(bench.id).await.unwrap().unwrap();
+    let sealed = bench.admin.api_key(bench.id).await.unwrap().unwrap();
     let place = bench.id.to_string();
     let key = KeyRing::parse(API_KEYS)
         .unwrap()
@@ -296,7 +296,7 @@ async fn a_saved_wallet_that_is_not_ours_is_never_started() {
     let bench = Bench::in_state(State::Start).await;
     let lease = bench.lease(State::Start).await;
     bench
-        .repository
+        .admin
         .keep_wallet(&lease, WALLET, "secp256k1", b"sealed")
         .await
         .unwrap();
@@ -436,6 +436,6 @@ async fn the_key_is_in_no_text_that_a_step_leaves_behind() {
     ));
     let key = bench.host().api_key.unwrap();
     assert!(texts.iter().all(|text| !text.contains(&key)));
-    let sealed = bench.repository.api_key(bench.id).await.unwrap().unwrap();
+    let sealed = bench.admin.api_key(bench.id).await.unwrap().unwrap();
     assert!(!sealed.windows(key.len()).any(|part| part == key.as_bytes()));
 }

@@ -34,7 +34,7 @@ const GET: &str = "GET /v1/config/wallets/cold";
 /// One gatewayd in state `wallet`, leased.
 struct Bench {
     database: Database,
-    /// As the services log in.
+    /// As the wallet-worker logs in.
     repository: Repository,
     gatewayd: SimulatedGatewayd,
     ring: String,
@@ -80,7 +80,9 @@ impl Bench {
             .keys()
             .seal(Place::api_key(&self.lease.id.to_string()), KEY.as_bytes())
             .unwrap();
-        self.repository
+        // The ssh-worker's: this one may only read it.
+        self.database
+            .repository("gatewayzen_ssh_worker")
             .keep_api_key(&self.lease, &sealed)
             .await
             .unwrap()

@@ -36,6 +36,7 @@ pub(super) async fn postgres(checks: &mut Checks, connections: &Connections) {
         }
     }
     rights(checks, &repository).await;
+    roles(checks, &repository).await;
     halt(checks, &repository).await;
     dispatcher(checks, &repository, connections.settings.dispatcher.period).await;
     match repository.unsafe_durability().await {
@@ -81,6 +82,28 @@ async fn rights(checks: &mut Checks, repository: &Repository) {
             format!("this login cannot read the table gatewayds: {error}"),
             "Log in with the role gatewayzen_operator, or grant it to this login.",
         ),
+    }
+}
+
+/// Who may do what, as far as the catalogue shows it. Passwords and pg_hba.conf do not show.
+async fn roles(checks: &mut Checks, repository: &Repository) {
+    let what = "roles";
+    match repository.role_faults().await {
+        Ok(faults) if faults.is_empty() => checks.ok(
+            what,
+            "each login has the rights that the migrations gave it, and no more",
+        ),
+        Ok(faults) => {
+            for fault in faults {
+                checks.add(
+                    Status::Fail,
+                    what,
+                    fault,
+                    "Take it back (REVOKE, ALTER ROLE), or run `gatewayzen migrate` as a superuser where a role or an owner is missing.",
+                );
+            }
+        }
+        Err(error) => checks.add(Status::Warn, what, error.to_string(), ""),
     }
 }
 

@@ -50,7 +50,8 @@ pub enum Opening {
 }
 
 impl Repository {
-    /// The attempt of a gatewayd that is not ended, if there is one. There is at most one.
+    /// The attempt of a gatewayd that is not ended, if there is one. There is at most one. For the instance-worker: nobody else
+    /// may read its sealed part.
     pub async fn launch_attempt(&self, id: i64) -> Result<Option<LaunchAttempt>> {
         Ok(
             sqlx::query_as("SELECT * FROM launch_attempts WHERE gatewayd_id = $1 AND ended_at IS NULL")

@@ -8,6 +8,7 @@ mod halts;
 mod launches;
 mod leases;
 mod reading;
+mod roles;
 mod secrets;
 mod sweeps;
 mod vault;
@@ -22,6 +23,7 @@ pub use halts::Halt;
 pub use launches::{LaunchAttempt, Opening};
 pub use leases::{Finished, Lease, LeaseCheck, Outcome, Verdict};
 pub use reading::{DueJob, Filter, Gatewayd, HistoryEntry, Overdue, StateCount, Surroundings};
+pub use roles::{ALL_ROLES, service_role};
 pub use secrets::StoredWallet;
 pub use sweeps::{Bereft, Missed, Sweep, SweepLease};
 pub use vault::{KeyCount, PublicWallet, SealedRow, SecretKind, ToReveal};
@@ -156,12 +158,6 @@ impl Repository {
                 other => RepositoryError::Unreachable(other.to_string()),
             })?;
         Ok(())
-    }
-
-    /// Applies the migrations that are missing, and says how many there are in all.
-    pub async fn migrate(&self) -> Result<usize> {
-        MIGRATIONS.run(&self.pool).await?;
-        Ok(MIGRATIONS.iter().count())
     }
 
     /// Sees that the schema has every migration that this binary needs. A newer schema is fine: migrations

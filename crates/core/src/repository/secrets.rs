@@ -19,7 +19,7 @@ pub struct StoredWallet {
 }
 
 impl Repository {
-    /// gatewayd's API key, sealed.
+    /// gatewayd's API key, sealed: for the wallet-worker.
     pub async fn api_key(&self, id: i64) -> Result<Option<Vec<u8>>> {
         Ok(
             sqlx::query_scalar("SELECT sealed FROM api_keys WHERE gatewayd_id = $1")
@@ -44,7 +44,17 @@ impl Repository {
         Ok(check(&verdict))
     }
 
-    /// The wallet of a gatewayd, if it has one.
+    /// The address of the wallet of a gatewayd, if it has one: no secret.
+    pub async fn wallet_address(&self, id: i64) -> Result<Option<String>> {
+        Ok(
+            sqlx::query_scalar("SELECT address FROM wallets WHERE gatewayd_id = $1")
+                .bind(id)
+                .fetch_optional(&self.pool)
+                .await?,
+        )
+    }
+
+    /// The wallet of a gatewayd, if it has one, with its sealed seed: for the wallet-worker.
     pub async fn wallet(&self, id: i64) -> Result<Option<StoredWallet>> {
         Ok(sqlx::query_as(
             "SELECT w.address, w.key_type, s.version, s.sealed

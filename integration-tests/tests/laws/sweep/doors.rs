@@ -33,15 +33,23 @@ async fn every_role_has_its_own_doors_to_the_sweep() {
         let operator = database.repository("gatewayzen_operator");
         assert!(operator.sweep(1).await.unwrap().is_none());
     }
-    for role in ["gatewayzen_app", "gatewayzen_service"] {
+    for role in ["gatewayzen_app", "gatewayzen_operator"] {
+        refused(role, "SELECT ask_sweep_on_period('1m', 'me')", "permission denied").await;
+    }
+    for role in ["gatewayzen_app", "gatewayzen_service", "gatewayzen_instance_worker"] {
         refused(role, "SELECT ask_sweep(true, 9, NULL)", "permission denied").await;
         refused(role, "SELECT withdraw_sweep(1)", "permission denied").await;
         refused(role, "SELECT declare_restored('x')", "permission denied").await;
     }
-    for role in ["gatewayzen_app", "gatewayzen_operator"] {
+    for role in [
+        "gatewayzen_app",
+        "gatewayzen_operator",
+        "gatewayzen_service",
+        "gatewayzen_ssh_worker",
+        "gatewayzen_wallet_worker",
+    ] {
         for sql in [
             "SELECT claim_sweep('me', '1m')",
-            "SELECT ask_sweep_on_period('1m', 'me')",
             "SELECT renew_sweep(1, gen_random_uuid(), '1m')",
             "SELECT finish_sweep(1, gen_random_uuid(), NULL, NULL)",
             "SELECT compare_machines(1, gen_random_uuid(), '[]')",
@@ -82,7 +90,7 @@ async fn there_is_one_sweep_at_a_time_and_only_its_own_worker_does_it() {
     let database = Database::new().await;
     let (operator, service) = (
         database.repository("gatewayzen_operator"),
-        database.repository("gatewayzen_service"),
+        database.repository("gatewayzen_instance_worker"),
     );
     // Any number of dispatchers ask for one.
     let every = Duration::from_secs(3600);

@@ -54,7 +54,7 @@ impl Story {
             .to_owned();
         let client = ec2(&sim.endpoint(), "simulated").await;
         let steps = InstanceSteps::new(&settings, client.clone(), KeyRing::parse(&ring).unwrap());
-        let repository = database.repository("gatewayzen_service");
+        let repository = database.repository("gatewayzen_instance_worker");
         Story {
             database,
             repository,

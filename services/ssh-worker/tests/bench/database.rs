@@ -14,7 +14,10 @@ static MADE: AtomicU32 = AtomicU32::new(0);
 pub struct Database {
     server: PgConnectOptions,
     name: String,
+    /// As the ssh-worker logs in.
     pub repository: Repository,
+    /// As the superuser: what other services do.
+    pub admin: Repository,
 }
 
 impl Database {
@@ -23,15 +26,14 @@ impl Database {
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let name = format!("ssh_worker_{}_{number}", std::process::id());
         execute(&server, format!("CREATE DATABASE {name}")).await;
-        login(&server, &name, server.get_username())
-            .migrate()
-            .await
-            .unwrap();
-        let repository = login(&server, &name, "gatewayzen_service");
+        let admin = login(&server, &name, server.get_username());
+        admin.migrate().await.unwrap();
+        let repository = login(&server, &name, "gatewayzen_ssh_worker");
         Self {
             server,
             name,
             repository,
+            admin,
         }
     }
 

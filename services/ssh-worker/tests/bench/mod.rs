@@ -27,8 +27,10 @@ pub struct Bench {
     pub settings: Settings,
     pub id: i64,
     pub address: String,
-    /// As the services log in.
+    /// As the ssh-worker logs in.
     pub repository: Repository,
+    /// As the superuser: what other services do.
+    pub admin: Repository,
     database: Database,
 }
 
@@ -59,7 +61,7 @@ impl Bench {
         let address = ec2::launch(&fleet.endpoint(), &pem(&key(2))).await;
 
         let database = Database::new().await;
-        let repository = database.repository.clone();
+        let (repository, admin) = (database.repository.clone(), database.admin.clone());
         let id = database
             .insert("INSERT INTO gatewayds (name, state) VALUES ('acme', 'instance') RETURNING id")
             .await;
@@ -72,13 +74,14 @@ impl Bench {
             id,
             address: address.clone(),
             repository,
+            admin,
             database,
         };
         let lease = bench.lease(State::Instance).await;
         let host_key = key(2).public_key().to_openssh().unwrap();
         let attempt = Uuid::new_v4();
         let opened = bench
-            .repository
+            .admin
             .open_launch_attempt(
                 &lease,
                 attempt,
