@@ -21,7 +21,7 @@ $$;
 
 REVOKE ALL ON launch_attempts, api_keys, wallets, wallet_seeds FROM gatewayzen_service;
 GRANT SELECT (id, gatewayd_id, client_token, request, host_key, created_at, send_until, instance_id,
-              instance_known_at, running_at, ended_at, ended_why) ON launch_attempts TO gatewayzen_service;
+              instance_known_at, running_at, ended_at, ended_why, gone_generation) ON launch_attempts TO gatewayzen_service;
 GRANT SELECT ON wallets TO gatewayzen_service;
 GRANT SELECT ON launch_attempts TO gatewayzen_instance_worker;
 GRANT SELECT ON api_keys, wallet_seeds TO gatewayzen_wallet_worker;

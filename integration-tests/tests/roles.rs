@@ -10,8 +10,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gatewayzen_core::repository::{Lease, Verdict};
-use gatewayzen_core::{LeaseCheck, State};
+use gatewayzen_core::State;
+use gatewayzen_core::repository::{Lease, LeaseCheck, Verdict};
 use integration_tests::harness::Database;
 use sqlx::{AssertSqlSafe, PgPool};
 
@@ -27,7 +27,7 @@ const LOGINS: [(&str, &str); 6] = [
 const WORKERS: [&str; 3] = ["instance", "ssh", "wallet"];
 
 /// Who reads a table; where a column is named, who reads that one.
-const READERS: [(&str, &str); 18] = [
+const READERS: [(&str, &str); 20] = [
     ("_sqlx_migrations", "app operator service"),
     ("states", "app operator service"),
     ("transitions", "app operator service"),
@@ -40,6 +40,8 @@ const READERS: [(&str, &str); 18] = [
     ("wallets", "operator service"),
     ("wallet_seeds", "wallet"),
     ("wallet_backups", "operator service"),
+    ("host_backups", "operator service"),
+    ("decommission_policy", "app operator service"),
     ("api_keys", "wallet"),
     ("audit", "operator"),
     ("sweeps", "operator"),
@@ -65,7 +67,7 @@ const WRITERS: [(&str, &str, &str); 4] = [
 ];
 
 /// Who calls a function. One that is not here is called by nobody who logs in.
-const CALLERS: [(&str, &str); 31] = [
+const CALLERS: [(&str, &str); 35] = [
     ("new_traceparent", "app operator"),
     ("gatewayds_begin_again", "app operator"),
     ("fleet_is_halted", "operator service"),
@@ -76,6 +78,10 @@ const CALLERS: [(&str, &str); 31] = [
     ("withdraw_sweep", "operator"),
     ("declare_restored", "operator"),
     ("record_wallet_backup", "operator wallet"),
+    ("record_host_backup", "ssh"),
+    ("allow_termination", "operator"),
+    ("terminate_without_backup", "operator"),
+    ("set_decommission_policy", "operator"),
     ("claim_due", "service"),
     ("park_overdue", "service"),
     ("check_fault_budget", "service"),
@@ -390,7 +396,10 @@ async fn no_path_deletes_or_overwrites_a_wallet() {
         .await
         .unwrap();
     let kept = wallet.wallet(lease.id).await.unwrap().unwrap();
-    assert_eq!((kept.address.as_str(), kept.sealed.as_slice()), (WALLET, b"sealed".as_slice()));
+    assert_eq!(
+        (kept.address.as_str(), kept.sealed.as_slice()),
+        (WALLET, b"sealed".as_slice())
+    );
     // A row that has lived takes its wallet nowhere; and the owner of the tables and the superuser meet the guards too.
     let deleted = sqlx::query("DELETE FROM gatewayds").execute(&database.app).await;
     assert!(deleted.unwrap_err().to_string().contains("cannot be deleted"));

@@ -73,6 +73,10 @@ pub(crate) enum Command {
     },
     /// Write a gatewayd's state, which starts a walk
     Move(Move),
+    /// Move a gatewayd to "terminate": end its machine for good, its hot wallet and gatewayd's own database with it
+    Terminate(Terminate),
+    /// Show or change what must be kept elsewhere before a gatewayd may be terminated
+    Policy(Policy),
     /// Try gatewayds again that have a fault or back off
     Retry {
         /// Which gatewayds
@@ -262,6 +266,31 @@ pub(crate) struct Move {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Terminate {
+    /// Which gatewayd
+    pub(crate) name: String,
+    /// Although its wallet or its host is in no backup: this once, and on record
+    #[arg(long, requires = "reason")]
+    pub(crate) without_backup: bool,
+    /// Why, for the history; with --without-backup, for the audit too
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Policy {
+    /// Whether a verified backup of its cold wallet must be there
+    #[arg(long, value_name = "YES|NO", value_parser = yes_or_no(), requires = "reason")]
+    pub(crate) require_wallet_backup: Option<bool>,
+    /// Whether its host must have been backed up, by gatewayd.backup_command in `stop`, since gatewayd was last started there
+    #[arg(long, value_name = "YES|NO", value_parser = yes_or_no(), requires = "reason")]
+    pub(crate) require_host_backup: Option<bool>,
+    /// Why it is changed, for the audit
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct SweepArgs {
     /// Do it: mark orphans, end those that an earlier sweep marked, park rows whose machine is gone
     #[arg(long)]
@@ -291,6 +320,10 @@ pub(crate) struct Watch {
 
 fn states() -> impl clap::builder::TypedValueParser<Value = State> {
     PossibleValuesParser::new(State::ALL.map(State::name)).try_map(|name| name.parse::<State>())
+}
+
+fn yes_or_no() -> impl clap::builder::TypedValueParser<Value = bool> {
+    PossibleValuesParser::new(["yes", "no"]).map(|word| word == "yes")
 }
 
 fn queues() -> impl clap::builder::TypedValueParser<Value = Step> {

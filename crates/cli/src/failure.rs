@@ -124,7 +124,7 @@ pub(crate) fn refusal(refused: &Refused) -> String {
         ),
         (
             "audit_has_a_reason",
-            "the reason of an act with secrets has 1 to 500 characters",
+            "the audit wants a reason of 1 to 500 characters",
         ),
         ("person_is_short", "the name of a person has 1 to 200 characters"),
         ("sweeps_why", "a reason has at most 500 characters"),

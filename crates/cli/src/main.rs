@@ -2,6 +2,7 @@
 
 mod args;
 mod connect;
+mod decommission;
 mod doctor;
 mod failure;
 mod halts;
@@ -52,6 +53,8 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Show { name } => rows::show(&connections, &output, &name).await,
         Command::Why { name } => why::why(&connections, &output, &name).await,
         Command::Move(args) => writes::write_state(&connections, &output, &args).await,
+        Command::Terminate(args) => decommission::terminate(&connections, &output, args).await,
+        Command::Policy(args) => decommission::policy(&connections, &output, &args).await,
         Command::Retry { name, why } => writes::retry(&connections, &output, &name, why.as_deref()).await,
         Command::Hold { name, reason } => writes::hold(&connections, &output, &name, Some(&reason)).await,
         Command::Resume { name: Some(name), .. } => writes::hold(&connections, &output, &name, None).await,

@@ -236,7 +236,7 @@ fn tried_again(row: &Gatewayd) -> String {
     }
 }
 
-async fn named(repository: &Repository, name: &str) -> Result<Gatewayd, Failure> {
+pub(crate) async fn named(repository: &Repository, name: &str) -> Result<Gatewayd, Failure> {
     repository
         .gatewayd_named(name)
         .await?
@@ -244,7 +244,11 @@ async fn named(repository: &Repository, name: &str) -> Result<Gatewayd, Failure>
 }
 
 /// The row after a write, or why there was none.
-async fn result(repository: &Repository, name: &str, written: Written) -> Result<Gatewayd, Failure> {
+pub(crate) async fn result(
+    repository: &Repository,
+    name: &str,
+    written: Written,
+) -> Result<Gatewayd, Failure> {
     match written {
         Written::Done => named(repository, name).await,
         Written::NoSuchName => Err(Failure::no_such_name(name)),
@@ -252,7 +256,12 @@ async fn result(repository: &Repository, name: &str, written: Written) -> Result
     }
 }
 
-fn told(output: &Output, before: &Gatewayd, after: &Gatewayd, sentence: &str) -> Result<(), Failure> {
+pub(crate) fn told(
+    output: &Output,
+    before: &Gatewayd,
+    after: &Gatewayd,
+    sentence: &str,
+) -> Result<(), Failure> {
     if output.json {
         let changed = before.generation != after.generation || before.hold != after.hold;
         return output.json(&changed_json(after, changed));

@@ -55,8 +55,8 @@ pub fn commit_of(release: &str) -> String {
 }
 
 /// The commands that write to the host's disk.
-const WRITE: [&str; 7] = [
-    "get_key", "tls", "start", "fetch", "checkout", "install", "migrate",
+const WRITE: [&str; 8] = [
+    "get_key", "tls", "start", "fetch", "checkout", "install", "migrate", "backup",
 ];
 
 /// Does what the command of this name does.
@@ -81,6 +81,10 @@ pub(super) async fn play(name: &str, line: &str, host: &Arc<Host>, shared: &Arc<
         "start" => gatewayd::start(host, shared),
         "stop" => gatewayd::stop(host, shared).await,
         "fetch" | "install" | "migrate" => Outcome::default(),
+        "backup" => Outcome::printed(format!(
+            "simulated: saved the host\nsim://backups/{}\n",
+            host.instance
+        )),
         "checkout" => checkout(line, host, shared),
         _ => Outcome::failed(127, format!("sh: {name}: simulated command not found\n")),
     }

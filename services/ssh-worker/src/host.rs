@@ -197,7 +197,7 @@ impl<'a> Host<'a> {
                     time.as_secs_f64().ceil()
                 ),
                 "See what the host is busy with, or give the command more time (gatewayd.command_timeout, start_timeout, \
-                 stop_timeout, update_timeout).",
+                 stop_timeout, update_timeout, backup_timeout).",
             ),
             End::Exit(remote::KILLED) => StepError::transient(
                 format!(
@@ -208,8 +208,8 @@ impl<'a> Host<'a> {
             end => StepError::transient(
                 format!("{what} ended with {end}{said}"),
                 format!(
-                    "Run it by hand on the host to see why, and mend the host or the setting gatewayd.commands.{}.",
-                    command.name()
+                    "Run it by hand on the host to see why, and mend the host or the setting {}.",
+                    command.setting()
                 ),
             ),
         }
@@ -230,8 +230,8 @@ impl<'a> Host<'a> {
                 said(command, output)
             ),
             format!(
-                "Run it by hand on the host, and mend gatewayd there or the setting gatewayd.commands.{}.",
-                command.name()
+                "Run it by hand on the host, and mend gatewayd there or the setting {}.",
+                command.setting()
             ),
         )
     }

@@ -140,6 +140,30 @@ pub fn shown(output: &[u8]) -> String {
     }
 }
 
+/// How long the name of a backup's place may be, in characters.
+const PLACE: usize = 400;
+
+/// Where a backup is: the last line that says anything, without control characters and without the login of a URL.
+#[must_use]
+pub fn place(output: &[u8]) -> Option<String> {
+    let line = lines(output)
+        .rev()
+        .map(|line| without_control(&String::from_utf8_lossy(line)).trim().to_owned())
+        .find(|line| !line.is_empty())?;
+    let words = line.split_whitespace().map(|word| match word.split_once("://") {
+        Some((scheme, rest)) => match rest.split_once('/').unwrap_or((rest, "")) {
+            (host, path) if host.contains('@') => {
+                let host = host.rsplit('@').next().unwrap_or_default();
+                format!("{scheme}://[hidden]@{host}/{path}")
+            }
+            _ => word.to_owned(),
+        },
+        None => word.to_owned(),
+    });
+    let line = words.collect::<Vec<_>>().join(" ");
+    Some(line.chars().take(PLACE).collect())
+}
+
 /// Control characters become blanks; an escape sequence, such as a colour, goes whole.
 fn without_control(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
@@ -188,6 +212,21 @@ mod tests {
     use super::*;
 
     const KEY: &str = "0636ffcdcfcc3f33999737baabef86964b35271041adadf6269ed83fd222718f";
+
+    #[test]
+    fn the_place_of_a_backup_is_the_last_line_without_a_login() {
+        let found = |text: &str| place(text.as_bytes());
+        assert_eq!(
+            found("dumping\ns3://backups/acme.gz\r\n\n"),
+            Some("s3://backups/acme.gz".into())
+        );
+        assert_eq!(
+            found("sftp://me:5ecret@store.example/acme\u{1b}[2J.gz"),
+            Some("sftp://[hidden]@store.example/acme .gz".into())
+        );
+        assert_eq!(found("\n \n"), None);
+        assert_eq!(found(&"é".repeat(1000)).unwrap().chars().count(), 400);
+    }
 
     #[test]
     fn the_key_is_the_last_line_that_says_it() {

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use gatewayzen_bootstrap::settings::{Gatewayd, GatewaydCommands};
+use gatewayzen_bootstrap::settings::Gatewayd;
 
 /// Exit status of `flock` when another holds the lock: `EX_TEMPFAIL` of `sysexits.h`.
 pub const LOCK_BUSY: u32 = 75;
@@ -25,7 +25,7 @@ const KILL_AFTER: Duration = Duration::from_secs(2);
 /// How much longer we wait for a command than its host lets it run.
 const MARGIN: Duration = Duration::from_secs(5);
 
-/// A command that is configured in `gatewayd.commands`.
+/// A command that is configured in `gatewayd.commands`, or `gatewayd.backup_command`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
     /// Prints gatewayd's API key and makes one where there is none.
@@ -50,10 +50,12 @@ pub enum Command {
     Install,
     /// Brings gatewayd's database to the release.
     Migrate,
+    /// Backs up what ends with the host; prints where the backup is. May be left out.
+    Backup,
 }
 
 impl Command {
-    /// Every command.
+    /// Every command that a host must have.
     pub const ALL: [Command; 11] = [
         Command::GetKey,
         Command::Tls,
@@ -68,7 +70,7 @@ impl Command {
         Command::Migrate,
     ];
 
-    /// Its name: the key below `gatewayd.commands`, and the value of `GATEWAYZEN_COMMAND`.
+    /// Its name, which is the value of `GATEWAYZEN_COMMAND`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -83,12 +85,23 @@ impl Command {
             Command::Checkout => "checkout",
             Command::Install => "install",
             Command::Migrate => "migrate",
+            Command::Backup => "backup",
+        }
+    }
+
+    /// The setting that holds its text.
+    #[must_use]
+    pub fn setting(self) -> String {
+        match self {
+            Command::Backup => "gatewayd.backup_command".to_owned(),
+            other => format!("gatewayd.commands.{}", other.name()),
         }
     }
 
     /// Its text in the configuration.
     #[must_use]
-    pub fn text(self, commands: &GatewaydCommands) -> &str {
+    pub fn text(self, settings: &Gatewayd) -> &str {
+        let commands = &settings.commands;
         match self {
             Command::GetKey => &commands.get_key,
             Command::Tls => &commands.tls,
@@ -101,6 +114,7 @@ impl Command {
             Command::Checkout => &commands.checkout,
             Command::Install => &commands.install,
             Command::Migrate => &commands.migrate,
+            Command::Backup => &settings.backup_command,
         }
     }
 }
@@ -137,7 +151,7 @@ pub fn line(
          [ \"$last\" = {lease} ] || {{ echo {lease} >\"$heard.new\" && mv \"$heard.new\" \"$heard\"; }} || exit\n\
          cd {} && {{\n{}\n}}",
         path(&settings.directory),
-        command.text(&settings.commands).trim()
+        command.text(settings).trim()
     );
     let release = release
         .map(|release| format!("GATEWAYZEN_RELEASE={} ", quote(release)))
@@ -145,7 +159,7 @@ pub fn line(
     // -o: what the command leaves running must not inherit the lock, or gatewayd would hold it for ever.
     // mkdir -m: the folder holds the private key of the host's certificate.
     let text = format!(
-        "mkdir -p -m 700 {state} && GATEWAYZEN_COMMAND={} GATEWAYZEN_LEASE={lease} {release}GATEWAYZEN_TLS_KEY={state}/tls/key.pem \
+        "mkdir -p -m 700 {state} && GATEWAYZEN_COMMAND={} GATEWAYZEN_ID={gatewayd} GATEWAYZEN_LEASE={lease} {release}GATEWAYZEN_TLS_KEY={state}/tls/key.pem \
          GATEWAYZEN_TLS_CERTIFICATE={state}/tls/certificate.pem GATEWAYZEN_HTTPS_PORT={} \
          flock -o -E {LOCK_BUSY} -w {} {state}/lock timeout -k {} {seconds} sh -c {} </dev/null",
         command.name(),
@@ -292,11 +306,7 @@ mod tests {
         let names: std::collections::BTreeSet<_> = Command::ALL.iter().map(|c| c.name()).collect();
         assert_eq!(names.len(), Command::ALL.len());
         for command in Command::ALL {
-            assert!(
-                !command.text(&settings.commands).trim().is_empty(),
-                "{}",
-                command.name()
-            );
+            assert!(!command.text(&settings).trim().is_empty(), "{}", command.name());
         }
     }
 }

@@ -33,10 +33,9 @@ impl SshSteps {
         let ssh = Ssh::new(&settings.ssh, private_key)
             .map_err(|why| ConfigError::of("ssh.key_file", format!("{}: {why}", settings.ssh.key_file)))?;
         for command in Command::ALL {
-            if command.text(&settings.gatewayd.commands).trim().is_empty() {
-                let key = format!("gatewayd.commands.{}", command.name());
+            if command.text(&settings.gatewayd).trim().is_empty() {
                 return Err(ConfigError::of(
-                    &key,
+                    &command.setting(),
                     "must not be empty; a command that has nothing to do is \":\"",
                 ));
             }

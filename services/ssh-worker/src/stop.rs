@@ -1,4 +1,4 @@
-//! `stopGatewayd`: stop it, and see that it is down.
+//! `stopGatewayd`: stop it, see that it is down, and back up what is on the host.
 
 use std::time::Duration;
 
@@ -22,14 +22,36 @@ pub(crate) async fn stop(steps: &SshSteps, context: &StepContext) -> Step {
     let host = Host::reach(steps, context, false).await?;
     let before = pids(&host).await?;
     down(&host).await?;
+    let backup = backup(&host, context).await?;
     host.session.close().await;
-    let done = match before.len() {
+    let mut done = match before.len() {
         0 => "nothing of gatewayd ran; its port is closed".to_owned(),
         count => format!("gatewayd's {count} processes ended; its port is closed"),
     };
+    done.push_str(&backup);
     Ok(Next::Advance {
         facts: Facts::default(),
         done,
+    })
+}
+
+/// Has the host back up what ends with it, now that nothing writes to it any more, and records that; the end of a sentence on
+/// it. A death in between makes the next try back up again.
+async fn backup(host: &Host<'_>, context: &StepContext) -> Result<String, Halt> {
+    let settings = &host.steps.gatewayd;
+    if settings.backup_command.trim().is_empty() {
+        return Ok(String::new());
+    }
+    let output = host.must(Command::Backup, settings.backup_timeout).await?;
+    let place = parse::place(&output.stdout);
+    context
+        .repository
+        .record_host_backup(&context.lease, place.as_deref())
+        .await?
+        .or_overtaken()?;
+    Ok(match place {
+        Some(place) => format!("; its host was backed up to {place}"),
+        None => "; its host was backed up".to_owned(),
     })
 }
 

@@ -104,6 +104,9 @@ pub struct Gatewayd {
     pub update_timeout: Duration,
     #[serde(deserialize_with = "duration::read")]
     pub lock_timeout: Duration,
+    pub backup_command: String,
+    #[serde(deserialize_with = "duration::read")]
+    pub backup_timeout: Duration,
     pub commands: GatewaydCommands,
 }
 

@@ -174,6 +174,7 @@ fn check_durations(settings: &Settings) -> Check {
         ("gatewayd.command_timeout", gatewayd.command_timeout),
         ("gatewayd.update_timeout", gatewayd.update_timeout),
         ("gatewayd.lock_timeout", gatewayd.lock_timeout),
+        ("gatewayd.backup_timeout", gatewayd.backup_timeout),
     ];
     for (key, value) in not_zero {
         check_that(!value.is_zero(), key, || "must be longer than 0".into())?;
@@ -325,6 +326,7 @@ impl Settings {
             ("gatewayd.update_timeout", gatewayd.update_timeout),
             ("gatewayd.start_timeout", gatewayd.start_timeout),
             ("gatewayd.stop_timeout", gatewayd.stop_timeout),
+            ("gatewayd.backup_timeout", gatewayd.backup_timeout),
         ] {
             warn(
                 timeout > worker.step_timeout,

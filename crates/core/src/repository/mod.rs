@@ -3,6 +3,7 @@
 //! Everything that a worker writes goes through a function of `migrations/0005_engine.sql` or `0007_sweep.sql`, which
 //! checks the worker's lease and the row's generation; what is here only calls it.
 
+mod decommission;
 mod doors;
 mod halts;
 mod launches;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPool, PgPoolOptions};
 use uuid::Uuid;
 
+pub use decommission::DecommissionPolicy;
 pub use doors::{Move, Refused};
 pub use halts::Halt;
 pub use launches::{LaunchAttempt, Opening};

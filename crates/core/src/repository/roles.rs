@@ -1,6 +1,7 @@
 //! The roles of the database: made before the migrations, and looked at afterwards.
 
 use sqlx::Connection as _;
+use sqlx::migrate::MigrateError;
 use sqlx::postgres::PgConnection;
 
 use super::{MIGRATIONS, Repository, RepositoryError, Result};
@@ -14,7 +15,7 @@ SELECT CASE
   WHEN missing.names IS NOT NULL THEN 'the database has no role ' || missing.names || ', and this login may make none'
   WHEN NOT pg_has_role(current_user, 'gatewayzen_migrator', 'MEMBER') THEN
     'migrations are run as gatewayzen_migrator, and this login (' || current_user || ') is neither that role nor a member of it'
-  WHEN NOT has_schema_privilege('gatewayzen_migrator', 'public', 'CREATE') THEN
+  WHEN former.name IS NULL OR NOT has_schema_privilege('gatewayzen_migrator', 'public', 'CREATE') THEN
     'the schema public of this database does not belong to gatewayzen_migrator'
   WHEN former.name <> 'gatewayzen_migrator' THEN
     'what earlier migrations made in this database belongs to ' || former.name || ' and not to gatewayzen_migrator'
@@ -100,7 +101,8 @@ impl Repository {
         Ok(MIGRATIONS.iter().count())
     }
 
-    /// Makes the roles and hands the schema to gatewayzen_migrator, and runs no migration.
+    /// Makes the roles (the first migration is nothing else) and hands the schema to gatewayzen_migrator, and runs no other
+    /// migration.
     pub async fn prepare_roles(&self) -> Result<()> {
         let mut connection = self.pool.acquire().await?.detach();
         prepare(&mut connection).await?;
@@ -145,6 +147,17 @@ async fn prepare(connection: &mut PgConnection) -> Result<()> {
     .fetch_one(&mut *connection)
     .await?;
     if makes_roles {
+        if !first_is_applied(connection).await? {
+            MIGRATIONS
+                .run_to(1, &mut *connection)
+                .await
+                .map_err(|error| match error {
+                    MigrateError::ExecuteMigration(error, _) | MigrateError::Execute(error) => {
+                        not_allowed(error)
+                    }
+                    other => other.into(),
+                })?;
+        }
         sqlx::raw_sql(ROLES)
             .execute(&mut *connection)
             .await
@@ -157,10 +170,18 @@ async fn prepare(connection: &mut PgConnection) -> Result<()> {
     lacks.map_or(Ok(()), |what| Err(once_as_superuser(&what)))
 }
 
+/// The first migration makes roles, and asks for that right where they are there already: so it is not gatewayzen_migrator's.
+async fn first_is_applied(connection: &mut PgConnection) -> Result<bool> {
+    let begun = "SELECT to_regclass('public._sqlx_migrations') IS NOT NULL";
+    let applied = "SELECT EXISTS (SELECT FROM public._sqlx_migrations WHERE version = 1 AND success)";
+    Ok(sqlx::query_scalar(begun).fetch_one(&mut *connection).await?
+        && sqlx::query_scalar(applied).fetch_one(&mut *connection).await?)
+}
+
 fn once_as_superuser(what: &str) -> RepositoryError {
     RepositoryError::Schema(format!(
-        "{what}: run `gatewayzen migrate` once as a superuser, which makes the roles and hands the schema to \
-         gatewayzen_migrator; after that run it as gatewayzen_migrator"
+        "{what}: run `gatewayzen migrate --only-roles` once as a superuser, which makes the roles and hands the schema to \
+         gatewayzen_migrator; then run `gatewayzen migrate` as gatewayzen_migrator"
     ))
 }
 

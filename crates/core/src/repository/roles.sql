@@ -1,5 +1,6 @@
 -- What the migrations need and may not do themselves: the roles, and a schema that belongs to gatewayzen_migrator. Run by
--- `gatewayzen migrate` where its login may make roles, once for each database; a second time it changes nothing. Roles are
+-- `gatewayzen migrate` where its login may make roles, after the first migration, which makes some of them too. Once for each
+-- database; a second time it changes nothing. Roles are
 -- shared by every database of a cluster, so another database's run may be making them at this very moment.
 DO $$
 DECLARE

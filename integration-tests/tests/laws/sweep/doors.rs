@@ -34,9 +34,18 @@ async fn every_role_has_its_own_doors_to_the_sweep() {
         assert!(operator.sweep(1).await.unwrap().is_none());
     }
     for role in ["gatewayzen_app", "gatewayzen_operator"] {
-        refused(role, "SELECT ask_sweep_on_period('1m', 'me')", "permission denied").await;
+        refused(
+            role,
+            "SELECT ask_sweep_on_period('1m', 'me')",
+            "permission denied",
+        )
+        .await;
     }
-    for role in ["gatewayzen_app", "gatewayzen_service", "gatewayzen_instance_worker"] {
+    for role in [
+        "gatewayzen_app",
+        "gatewayzen_service",
+        "gatewayzen_instance_worker",
+    ] {
         refused(role, "SELECT ask_sweep(true, 9, NULL)", "permission denied").await;
         refused(role, "SELECT withdraw_sweep(1)", "permission denied").await;
         refused(role, "SELECT declare_restored('x')", "permission denied").await;
