@@ -72,7 +72,7 @@ BEGIN
       AND NOT EXISTS (SELECT FROM wallet_backups b WHERE b.gatewayd_id = w.gatewayd_id AND b.address = w.address);
     IF wallet IS NOT NULL THEN
       lacks := array_append(lacks, format('the key of its cold wallet %s is in no verified backup', wallet));
-      todo := array_append(todo, '`gatewayzen secrets export FILE`, then `gatewayzen secrets verify-backup FILE` (with '
+      todo := array_append(todo, '`gatewayzen secrets export FILE --reason TEXT`, then `gatewayzen secrets verify-backup FILE` (with '
         'secrets.wallet_copies configured, each new wallet is backed up as it is made)');
     END IF;
   END IF;

@@ -93,4 +93,6 @@ gatewayd.start_timeout = "3s"
 gatewayd.stop_timeout = "2s"
 gatewayd.request_timeout = "2s"
 gatewayd.lock_timeout = "2s"
+gatewayd.backup_command = "true"
+gatewayd.backup_timeout = "3s"
 "#;

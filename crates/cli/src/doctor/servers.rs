@@ -37,6 +37,7 @@ pub(super) async fn postgres(checks: &mut Checks, connections: &Connections) {
     }
     rights(checks, &repository).await;
     roles(checks, &repository).await;
+    policy(checks, connections, &repository).await;
     halt(checks, &repository).await;
     dispatcher(checks, &repository, connections.settings.dispatcher.period).await;
     match repository.unsafe_durability().await {
@@ -104,6 +105,40 @@ async fn roles(checks: &mut Checks, repository: &Repository) {
             }
         }
         Err(error) => checks.add(Status::Warn, what, error.to_string(), ""),
+    }
+}
+
+/// What must be kept elsewhere before a gatewayd may be terminated.
+async fn policy(checks: &mut Checks, connections: &Connections, repository: &Repository) {
+    let what = "ending gatewayds";
+    // The right to read is a check of its own.
+    let Ok(policy) = repository.decommission_policy().await else {
+        return;
+    };
+    let no_command = connections.settings.gatewayd.backup_command.trim().is_empty();
+    if policy.require_host_backup && no_command {
+        checks.add(
+            Status::Warn,
+            what,
+            "wants a backup of the host, and this configuration has no gatewayd.backup_command to make one",
+            "Set it for the ssh-workers, or `gatewayzen policy --require-host-backup no --reason …`.",
+        );
+    } else if policy.require_wallet_backup {
+        checks.ok(
+            what,
+            if policy.require_host_backup {
+                "wants a verified backup of the wallet and one of the host"
+            } else {
+                "wants a verified backup of the wallet"
+            },
+        );
+    } else {
+        checks.add(
+            Status::Note,
+            what,
+            "wants no backup of the wallet",
+            "`gatewayzen policy --require-wallet-backup yes --reason …` asks for one.",
+        );
     }
 }
 

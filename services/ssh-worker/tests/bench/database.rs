@@ -41,6 +41,11 @@ impl Database {
         execute(&self.server.clone().database(&self.name), sql.to_owned()).await;
     }
 
+    pub async fn text(&self, sql: &'static str) -> String {
+        let mut connection = connect(&self.server.clone().database(&self.name)).await;
+        connection.fetch_one(sql).await.unwrap().get(0)
+    }
+
     /// Runs an INSERT that returns an id.
     pub async fn insert(&self, sql: &'static str) -> i64 {
         let mut connection = connect(&self.server.clone().database(&self.name)).await;

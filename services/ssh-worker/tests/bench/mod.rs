@@ -130,6 +130,11 @@ impl Bench {
         self.database.execute(sql).await;
     }
 
+    /// One text, as the superuser.
+    pub async fn text(&self, sql: &'static str) -> String {
+        self.database.text(sql).await
+    }
+
     pub fn fault(&self, kind: FaultKind) {
         self.fleet.fault(Fault::new(kind));
     }
@@ -199,7 +204,7 @@ impl Bench {
         }
     }
 
-    async fn advance(&self, lease: &Lease, to: State, facts: Facts) {
+    pub async fn advance(&self, lease: &Lease, to: State, facts: Facts) {
         self.finish(
             lease,
             &Outcome::Advance {
