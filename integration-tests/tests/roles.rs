@@ -332,7 +332,8 @@ async fn every_login_is_refused_what_no_login_may_do() {
     for (_, role) in LOGINS {
         let login = pool(&database, role);
         for sql in FORBIDDEN {
-            let refused = sqlx::query(sql).execute(&login).await;
+            let mut transaction = login.begin().await.unwrap();
+            let refused = sqlx::query(sql).execute(&mut *transaction).await;
             let refused = refused.expect_err(&format!("{role} may: {sql}")).to_string();
             assert!(
                 ["permission denied", "must be ", "must have "]
