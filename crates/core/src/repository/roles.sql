@@ -31,8 +31,9 @@ BEGIN
     EXCEPTION WHEN unique_violation OR internal_error THEN NULL;
     END;
   END LOOP;
-  -- A login that makes roles and is no superuser must be a member of the role to which it hands the schema.
-  IF NOT pg_has_role(current_user, 'gatewayzen_migrator', 'MEMBER') THEN
+  -- A login that makes roles and is no superuser must be a member of the role to which it hands the schema; from Postgres 16 on,
+  -- having made the role is not enough.
+  IF NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
     EXECUTE format('GRANT gatewayzen_migrator TO %I', current_user);
   END IF;
   IF (SELECT n.nspowner FROM pg_namespace n WHERE n.nspname = 'public') <> 'gatewayzen_migrator'::regrole THEN
