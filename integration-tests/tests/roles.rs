@@ -27,7 +27,7 @@ const LOGINS: [(&str, &str); 6] = [
 const WORKERS: [&str; 3] = ["instance", "ssh", "wallet"];
 
 /// Who reads a table; where a column is named, who reads that one.
-const READERS: [(&str, &str); 20] = [
+const READERS: [(&str, &str); 21] = [
     ("_sqlx_migrations", "app operator service"),
     ("states", "app operator service"),
     ("transitions", "app operator service"),
@@ -43,6 +43,7 @@ const READERS: [(&str, &str); 20] = [
     ("host_backups", "operator service"),
     ("decommission_policy", "app operator service"),
     ("api_keys", "wallet"),
+    ("resealed", ""),
     ("audit", "operator"),
     ("sweeps", "operator"),
     ("orphans", "operator"),
@@ -67,7 +68,7 @@ const WRITERS: [(&str, &str, &str); 4] = [
 ];
 
 /// Who calls a function. One that is not here is called by nobody who logs in.
-const CALLERS: [(&str, &str); 35] = [
+const CALLERS: [(&str, &str); 40] = [
     ("new_traceparent", "app operator"),
     ("gatewayds_begin_again", "app operator"),
     ("fleet_is_halted", "operator service"),
@@ -78,6 +79,11 @@ const CALLERS: [(&str, &str); 35] = [
     ("withdraw_sweep", "operator"),
     ("declare_restored", "operator"),
     ("record_wallet_backup", "operator wallet"),
+    ("declare_secret_act", "operator"),
+    ("secret_to_reveal", "operator"),
+    ("sealed_batch", "operator"),
+    ("sealed_counts", "operator"),
+    ("reseal", "operator"),
     ("record_host_backup", "ssh"),
     ("allow_termination", "operator"),
     ("terminate_without_backup", "operator"),

@@ -192,7 +192,7 @@ pub(crate) enum Secrets {
     },
 }
 
-/// Who does something with secrets, and why.
+/// Who does something that is on record, and why.
 #[derive(Debug, Args)]
 pub(crate) struct Act {
     /// Why; kept for ever
@@ -201,6 +201,14 @@ pub(crate) struct Act {
     /// Who asks; kept for ever [default: $USER]
     #[arg(long, value_name = "NAME")]
     pub(crate) person: Option<String>,
+}
+
+impl Act {
+    /// Who asks: as told, or as this machine says.
+    pub(crate) fn person(&self) -> Option<String> {
+        let user = || std::env::var("USER").ok().filter(|user| !user.is_empty());
+        self.person.clone().or_else(user)
+    }
 }
 
 /// A secret that may be revealed.
@@ -272,9 +280,8 @@ pub(crate) struct Terminate {
     /// Although its wallet or its host is in no backup: this once, and on record
     #[arg(long, requires = "reason")]
     pub(crate) without_backup: bool,
-    /// Why, for the history; with --without-backup, for the audit too
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) reason: Option<String>,
+    #[command(flatten)]
+    pub(crate) act: Act,
 }
 
 #[derive(Debug, Args)]
@@ -285,9 +292,8 @@ pub(crate) struct Policy {
     /// Whether its host must have been backed up, by gatewayd.backup_command in `stop`, since gatewayd was last started there
     #[arg(long, value_name = "YES|NO", value_parser = yes_or_no(), requires = "reason")]
     pub(crate) require_host_backup: Option<bool>,
-    /// Why it is changed, for the audit
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) reason: Option<String>,
+    #[command(flatten)]
+    pub(crate) act: Act,
 }
 
 #[derive(Debug, Args)]

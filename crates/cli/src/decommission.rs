@@ -19,14 +19,15 @@ pub(crate) async fn terminate(
     let args::Terminate {
         name,
         without_backup,
-        reason,
+        act,
     } = args;
-    match reason {
+    let person = act.person();
+    match act.reason {
         Some(reason) if without_backup => {
             let repository = connections.repository().await?;
             let before = writes::named(&repository, &name).await?;
             let written = repository
-                .terminate_without_backup(&name, &reason, person().as_deref())
+                .terminate_without_backup(&name, &reason, person.as_deref())
                 .await?;
             let after = writes::result(&repository, &name, written).await?;
             let sentence = format!(
@@ -59,8 +60,8 @@ pub(crate) async fn policy(
             .set_decommission_policy(
                 args.require_wallet_backup,
                 args.require_host_backup,
-                args.reason.as_deref().unwrap_or_default(),
-                person().as_deref(),
+                args.act.reason.as_deref().unwrap_or_default(),
+                args.act.person().as_deref(),
             )
             .await?
             .map_err(|why| Failure::Failed(refusal(&why)))?;
@@ -90,12 +91,4 @@ pub(crate) async fn policy(
         );
     }
     Ok(())
-}
-
-/// The person at the keyboard, as far as this machine says.
-fn person() -> Option<String> {
-    ["SUDO_USER", "USER", "LOGNAME"]
-        .into_iter()
-        .find_map(|name| std::env::var(name).ok().filter(|person| !person.is_empty()))
-        .map(|person| person.chars().take(200).collect())
 }
