@@ -7,6 +7,7 @@ mod end;
 pub mod errors;
 pub mod host_key;
 mod launch;
+mod observe;
 pub mod request;
 pub mod steps;
 pub mod sweep;

@@ -7,6 +7,7 @@
 pub mod command;
 mod host;
 mod key;
+mod observe;
 pub mod parse;
 pub mod remote;
 pub mod session;

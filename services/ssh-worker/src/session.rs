@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 
 use crate::command::{self, Broken, Output};
+use crate::observe::{self, Open};
 use crate::parse::shown;
 use crate::remote::Line;
 
@@ -88,6 +89,16 @@ impl Ssh {
         pinned: &PublicKey,
         reach: Duration,
     ) -> Result<Session, ConnectError> {
+        let connecting = self.reach(address, pinned, reach);
+        observe::connecting(address, self.settings.port, connecting).await
+    }
+
+    async fn reach(
+        &self,
+        address: &str,
+        pinned: &PublicKey,
+        reach: Duration,
+    ) -> Result<Session, ConnectError> {
         let limit = self.settings.connect_timeout;
         let unreachable = |text: String| ConnectError::Unreachable(text);
         let place = match timeout(limit, self.host(address).acquire_owned()).await {
@@ -148,6 +159,7 @@ impl Ssh {
             address: address.to_owned(),
             reason,
             output_limit: self.settings.output_limit,
+            _open: Open::new(),
             _place: place,
         };
         match accepted {
@@ -195,6 +207,7 @@ pub struct Session {
     address: String,
     reason: watch::Receiver<Option<String>>,
     output_limit: usize,
+    _open: Open,
     _place: OwnedSemaphorePermit,
 }
 

@@ -2,4 +2,5 @@
 
 pub mod api;
 pub mod converge;
+mod observe;
 pub mod step;
