@@ -4,6 +4,7 @@
 //! checks the worker's lease and the row's generation; what is here only calls it.
 
 mod doors;
+mod figures;
 mod halts;
 mod launches;
 mod leases;
@@ -17,6 +18,7 @@ use sqlx::postgres::{PgConnectOptions, PgListener, PgPool, PgPoolOptions};
 use uuid::Uuid;
 
 pub use doors::{Move, Refused};
+pub use figures::{Figures, StateFigures, SweepFigures};
 pub use halts::Halt;
 pub use launches::{LaunchAttempt, Opening};
 pub use leases::{Finished, Lease, LeaseCheck, Outcome, Verdict};

@@ -1,0 +1,182 @@
+//! A scrape of each service over HTTP says what has happened.
+
+use gatewayzen_core::{State, Step};
+use integration_tests::harness::{Scrape, ServiceProcess, eventually};
+
+use super::story::{NAMES, Story};
+
+/// Asks until a metric has a value, since some are looked up only so often.
+async fn becomes(service: &ServiceProcess, metric: &str, labels: &[(&str, &str)], wanted: f64) -> Scrape {
+    eventually(&format!("{metric} {labels:?} of {} to be {wanted}", service.name), async || {
+        let scrape = service.scrape().await;
+        (scrape.value(metric, labels) == Some(wanted)).then_some(scrape)
+    })
+    .await
+}
+
+/// The values that must be there.
+fn expect(scrape: &Scrape, metric: &str, wanted: &[(&[(&str, &str)], f64)]) {
+    for (labels, value) in wanted {
+        let seen = scrape.value(metric, labels);
+        assert_eq!(seen, Some(*value), "{metric} {labels:?} in\n{}", scrape.text);
+    }
+}
+
+#[tokio::test]
+async fn each_service_tells_exactly_what_has_happened() {
+    let story = Story::tell("").await;
+    let [dispatcher, instance, ssh, wallet] = &story.services[..] else {
+        panic!("four services")
+    };
+
+    // The dispatcher tells of the whole fleet.
+    let scrape = becomes(dispatcher, "gatewayzen_rows_parked", &[("state", "key")], 1.0).await;
+    for state in State::ALL {
+        let rows = f64::from(matches!(state, State::Live | State::Key) as u8);
+        let labels = [("state", state.name())];
+        expect(&scrape, "gatewayzen_rows", &[(&labels, rows)]);
+        expect(&scrape, "gatewayzen_rows_held", &[(&labels, 0.0)]);
+    }
+    expect(&scrape, "gatewayzen_rows_parked", &[(&[], 1.0)]);
+    expect(&scrape, "gatewayzen_fleet_halted", &[(&[], 0.0)]);
+    expect(&scrape, "gatewayzen_failed_jobs", &[(&[], 1.0)]);
+    for step in Step::ALL {
+        let labels = [("queue", step.queue())];
+        expect(&scrape, "gatewayzen_queue_depth", &[(&labels, 0.0)]);
+        expect(&scrape, "gatewayzen_queue_oldest_job_age_seconds", &[(&labels, 0.0)]);
+        expect(&scrape, "gatewayzen_queue_slots", &[(&labels, 50.0)]);
+    }
+    assert_eq!(scrape.value("gatewayzen_rows_oldest_age_seconds", &[]), None, "nobody is on his way");
+    let pushed = [("queue", "initializeEc2Instance")];
+    assert!(scrape.value("gatewayzen_jobs_pushed_total", &pushed).unwrap() >= 2.0);
+    let age = scrape.value("gatewayzen_fleet_ssh_key_age_seconds", &[]).unwrap();
+    assert!(age > 0.0 && age < 600.0, "{age}");
+    assert!(scrape.value("gatewayzen_host_identity_oldest_age_seconds", &[]).unwrap() < age);
+
+    // EC2 was asked twice too often: once by each name, once refused.
+    let scrape = instance.scrape().await;
+    let run = |result| [("operation", "RunInstances"), ("result", result)];
+    expect(
+        &scrape,
+        "gatewayzen_ec2_call_duration_seconds_count",
+        &[(&run("ok"), 2.0), (&run("RequestLimitExceeded"), 1.0)],
+    );
+    expect(
+        &scrape,
+        "gatewayzen_ec2_throttles_total",
+        &[
+            (&[("operation", "RunInstances")], 1.0),
+            (&[("operation", "TerminateInstances")], 0.0),
+        ],
+    );
+    let ended = |result| [("queue", "initializeEc2Instance"), ("result", result)];
+    expect(
+        &scrape,
+        "gatewayzen_step_duration_seconds_count",
+        &[(&ended("advance"), 2.0), (&ended("pause"), 1.0)],
+    );
+    let paused = scrape.value("gatewayzen_worker_paused_seconds_total", &[]).unwrap();
+    assert!((0.4..=0.6).contains(&paused), "worker.pause is 500 ms: {paused}");
+
+    // The ssh-worker's command failed once, and another host has another key.
+    let scrape = becomes(ssh, "gatewayzen_ssh_sessions", &[], 0.0).await;
+    let command = |command, result| [("command", command), ("result", result)];
+    expect(
+        &scrape,
+        "gatewayzen_ssh_command_duration_seconds_count",
+        &[
+            (&command("release", "failed"), 1.0),
+            (&command("release", "ok"), 1.0),
+            (&command("get_key", "ok"), 2.0),
+            (&command("start", "ok"), 1.0),
+        ],
+    );
+    expect(
+        &scrape,
+        "gatewayzen_ssh_connect_duration_seconds_count",
+        &[(&[("result", "ok")], 3.0), (&[("result", "wrong_host_key")], 1.0)],
+    );
+    let key = |result| [("queue", "retrieveApiKey"), ("result", result)];
+    expect(
+        &scrape,
+        "gatewayzen_step_duration_seconds_count",
+        &[(&key("backoff"), 1.0), (&key("advance"), 1.0), (&key("park"), 1.0)],
+    );
+
+    // The wallet-worker was answered nonsense once.
+    let scrape = wallet.scrape().await;
+    let request = |method, result| [("method", method), ("result", result)];
+    expect(
+        &scrape,
+        "gatewayzen_https_request_duration_seconds_count",
+        &[
+            (&request("GET", "500"), 1.0),
+            (&request("GET", "200"), 3.0),
+            (&request("POST", "200"), 2.0),
+        ],
+    );
+    let saw = |result| [("result", result)];
+    let checks = [("no_answer", 1.0), ("none", 1.0), ("ours", 1.0), ("another", 0.0)];
+    for (result, number) in checks {
+        expect(&scrape, "gatewayzen_wallet_checks_total", &[(&saw(result), number)]);
+    }
+
+    for (number, service) in story.services.iter().enumerate() {
+        let scrape = service.scrape().await;
+        for component in ["postgres", "redis"] {
+            expect(&scrape, "gatewayzen_ready", &[(&[("component", component)], 1.0)]);
+        }
+        // An attempt is what was taken: each has ended in one way.
+        if number > 0 {
+            let attempts = scrape.value("gatewayzen_jobs_total", &[("verdict", "taken")]);
+            assert_eq!(attempts, scrape.value("gatewayzen_step_duration_seconds_count", &[]));
+            expect(&scrape, "gatewayzen_steps_in_hand", &[(&[], 0.0)]);
+            expect(&scrape, "gatewayzen_leases_lost_total", &[(&[], 0.0)]);
+            expect(&scrape, "gatewayzen_jobs_rescued_total", &[(&[], 0.0)]);
+            expect(&scrape, "gatewayzen_worker_slots", &[(&[], 50.0)]);
+        }
+        let memory = scrape.value("process_memory_usage_bytes", &[]).unwrap();
+        assert!((1e6..1e9).contains(&memory), "{memory}");
+        assert!(scrape.value("process_cpu_time_seconds_total", &[]).unwrap() > 0.0);
+        // The number of series does not grow with the fleet, and nothing tells of one of its members.
+        let ids = [story.live, story.parked].map(|id| format!("=\"{id}\""));
+        for (metric, series) in &scrape.metrics {
+            let few = series.iter().all(|one| !one.labels.keys().any(|name| name.contains("gatewayd")));
+            assert!(few && series.len() < 400, "{metric}");
+        }
+        for text in NAMES.iter().copied().chain(ids.iter().map(String::as_str)) {
+            assert!(!scrape.text.contains(text), "{text} in\n{}", scrape.text);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_dispatcher_without_redis_tells_what_it_still_knows_and_that_redis_is_gone() {
+    use integration_tests::harness::{Bed, Options, RedisServer};
+    let mut redis = RedisServer::new().await;
+    redis.start().await;
+    let bed = Bed::new(Options {
+        settings: "health.listen = \"127.0.0.1:0\"".into(),
+        redis_url: Some(redis.url()),
+        ..Options::default()
+    })
+    .await;
+    let dispatcher = bed.start("dispatcher");
+    let id = bed.launch("acme").await;
+    becomes(&dispatcher, "gatewayzen_queue_depth", &[("queue", "initializeEc2Instance")], 1.0).await;
+    redis.kill().await;
+    let scrape = becomes(&dispatcher, "gatewayzen_ready", &[("component", "redis")], 0.0).await;
+    assert_eq!(scrape.value("gatewayzen_ready", &[("component", "postgres")]), Some(1.0));
+    let scrape = eventually("the queues to be told no more", async || {
+        let scrape = dispatcher.scrape().await;
+        scrape.value("gatewayzen_queue_depth", &[]).is_none().then_some(scrape)
+    })
+    .await;
+    // That it waits for a worker is known all the same.
+    assert_eq!(scrape.value("gatewayzen_rows", &[("state", "instance")]), Some(1.0));
+    let waiting = [("queue", "initializeEc2Instance")];
+    let waits = scrape.value("gatewayzen_queue_oldest_job_age_seconds", &waiting).unwrap();
+    let since = bed.row(id).await;
+    let most = (since.read_at - since.since).as_seconds_f64();
+    assert!(waits > 0.0 && waits <= most, "{waits} of {most}");
+}
