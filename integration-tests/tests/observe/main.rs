@@ -7,6 +7,7 @@
     reason = "tests"
 )]
 
+mod expressions;
 mod files;
 mod logs;
 mod metrics;

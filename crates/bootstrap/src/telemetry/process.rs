@@ -7,7 +7,7 @@ use super::metrics::{self, KeyValue};
 /// Clock ticks a second in `/proc`: Linux shows 100 to every program, whatever its own clock.
 const TICKS: f64 = 100.0;
 
-/// Metrics that every service has, by OpenTelemetry's names.
+/// Metrics that every service has, by the names that OpenTelemetry and Prometheus give them.
 pub(super) fn measure() {
     let begun = Instant::now();
     metrics::gauge("process.uptime", "s", "Since when the process runs.", move || {
@@ -20,7 +20,7 @@ pub(super) fn measure() {
         resident_bytes().map(|bytes| (bytes, vec![]))
     });
     metrics::gauge(
-        "process.open_file_descriptor.count",
+        "process.open_fds",
         "",
         "Files and sockets that the process has open.",
         || {
