@@ -35,9 +35,8 @@ pub(crate) fn names(expression: &str) -> Names {
                 {
                     // A function, or a word of the language.
                 } else if next == Some(&'{') {
-                    let (inside, end) = until(&text, at + 1, '}');
-                    let labels = inside.split(',').filter_map(|one| one.split(['=', '!', '~']).next());
-                    names.metrics.entry(word).or_default().extend(labels.map(|label| label.trim().to_owned()));
+                    let (labels, end) = matched(&text, at + 1);
+                    names.metrics.entry(word).or_default().extend(labels);
                     at = end;
                 } else {
                     names.metrics.entry(word).or_default();
@@ -59,6 +58,24 @@ pub(crate) fn templates(text: &str) -> BTreeSet<String> {
         .filter(|inside| !inside.starts_with("$value"))
         .map(|inside| inside.trim_start_matches("$labels.").to_owned())
         .collect()
+}
+
+/// The labels between braces, and where these end.
+fn matched(text: &[char], from: usize) -> (Vec<String>, usize) {
+    let (mut labels, mut at) = (Vec::new(), from);
+    while let Some(&c) = text.get(at) {
+        match c {
+            '}' => return (labels, at + 1),
+            '"' => at = until(text, at + 1, '"').1,
+            _ if c.is_ascii_alphabetic() || c == '_' => {
+                let (label, end) = word(text, at);
+                labels.push(label);
+                at = end;
+            }
+            _ => at += 1,
+        }
+    }
+    (labels, at)
 }
 
 fn word(text: &[char], from: usize) -> (String, usize) {

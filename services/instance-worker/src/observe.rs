@@ -138,9 +138,11 @@ impl Intercept for Observer {
         "Observer"
     }
 
-    fn read_before_execution(
+    // Not before the execution: by then it is not known which call it is.
+    fn read_before_serialization(
         &self,
         _: &BeforeSerializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
         bag: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let operation = bag.load::<Metadata>().map_or("_OTHER", Metadata::name).to_owned();
