@@ -21,7 +21,11 @@ const PRODUCER: i32 = 4;
 const CONSUMER: i32 = 5;
 
 /// The trace of a row's walk, once its root has come and `whole` is content.
-async fn walk(collector: &Collector, traceparent: &str, whole: impl Fn(&[Seen]) -> bool) -> (Vec<Seen>, Vec<u8>) {
+async fn walk(
+    collector: &Collector,
+    traceparent: &str,
+    whole: impl Fn(&[Seen]) -> bool,
+) -> (Vec<Seen>, Vec<u8>) {
     let (trace, root) = (
         hex::decode(&traceparent[3..35]).unwrap(),
         hex::decode(&traceparent[36..52]).unwrap(),
@@ -41,7 +45,9 @@ fn named<'a>(spans: &'a [Seen], name: &str) -> Vec<&'a Seen> {
 /// Every span hangs from another one of the trace, but for the root.
 fn connected(spans: &[Seen], root: &[u8]) {
     for Seen { service, span } in spans {
-        let parent = spans.iter().any(|other| other.span.span_id == span.parent_span_id);
+        let parent = spans
+            .iter()
+            .any(|other| other.span.span_id == span.parent_span_id);
         assert!(
             span.span_id == root || parent,
             "{} of {service} hangs from a span that nobody sent",
@@ -115,16 +121,20 @@ async fn every_call_of_a_walk_is_a_client_span_of_its_step_and_a_failed_one_has_
     // Each fails once: a call to EC2, a command on the host, and a request to gatewayd. The start of gatewayd, which takes any
     // answer as one, has the first of the latter.
     let (throttled, broken) = ("RequestLimitExceeded", 3);
-    bed.fleet.fault(Fault::new(FaultKind::Ec2Error {
-        code: throttled.into(),
-        action: Some("RunInstances".into()),
-    })
-    .times(1));
-    bed.fleet.fault(Fault::new(FaultKind::CommandExits {
-        command: Some("release".into()),
-        status: broken,
-    })
-    .times(1));
+    bed.fleet.fault(
+        Fault::new(FaultKind::Ec2Error {
+            code: throttled.into(),
+            action: Some("RunInstances".into()),
+        })
+        .times(1),
+    );
+    bed.fleet.fault(
+        Fault::new(FaultKind::CommandExits {
+            command: Some("release".into()),
+            status: broken,
+        })
+        .times(1),
+    );
     bed.fleet.fault(Fault::new(FaultKind::ApiHtml500).times(2));
     let mut services = bed.start_all();
     let id = bed.launch("acme").await;
@@ -140,10 +150,18 @@ async fn every_call_of_a_walk_is_a_client_span_of_its_step_and_a_failed_one_has_
     connected(&spans, &root);
 
     // Every client span hangs from a step, of the service that makes such calls.
-    let by_id: BTreeMap<&[u8], &Seen> = spans.iter().map(|seen| (seen.span.span_id.as_slice(), seen)).collect();
+    let by_id: BTreeMap<&[u8], &Seen> = spans
+        .iter()
+        .map(|seen| (seen.span.span_id.as_slice(), seen))
+        .collect();
     for seen in spans.iter().filter(|seen| seen.span.kind == CLIENT) {
         let step = by_id[seen.span.parent_span_id.as_slice()];
-        assert!(STEPS.contains(&step.span.name.as_str()), "{} in {}", seen.span.name, step.span.name);
+        assert!(
+            STEPS.contains(&step.span.name.as_str()),
+            "{} in {}",
+            seen.span.name,
+            step.span.name
+        );
         assert_eq!(seen.service, step.service);
         let own = match seen.span.name.split(['.', ' ']).next().unwrap() {
             "EC2" => "instance-worker",
@@ -161,23 +179,39 @@ async fn every_call_of_a_walk_is_a_client_span_of_its_step_and_a_failed_one_has_
     for run in &runs {
         assert_eq!(run.attribute(semconv::RPC_SYSTEM).as_deref(), Some("aws-api"));
         assert_eq!(run.attribute(semconv::RPC_SERVICE).as_deref(), Some("EC2"));
-        assert_eq!(run.attribute(semconv::RPC_METHOD).as_deref(), Some("RunInstances"));
-        assert_eq!(run.attribute(semconv::SERVER_ADDRESS).as_deref(), Some("127.0.0.1"));
+        assert_eq!(
+            run.attribute(semconv::RPC_METHOD).as_deref(),
+            Some("RunInstances")
+        );
+        assert_eq!(
+            run.attribute(semconv::SERVER_ADDRESS).as_deref(),
+            Some("127.0.0.1")
+        );
     }
     let of_run: Vec<_> = runs
         .iter()
         .map(|run| (run.attribute(semconv::HTTP_RESPONSE_STATUS_CODE), run.error()))
         .collect();
-    assert!(of_run.contains(&(Some("503".into()), Some(throttled.into()))), "{of_run:?}");
+    assert!(
+        of_run.contains(&(Some("503".into()), Some(throttled.into()))),
+        "{of_run:?}"
+    );
     assert!(of_run.contains(&(Some("200".into()), None)), "{of_run:?}");
     assert!(!named(&spans, "EC2.DescribeInstances").is_empty());
 
-    let address = bed.row(id).await.private_address.or(bed.row(id).await.public_address);
+    let address = bed
+        .row(id)
+        .await
+        .private_address
+        .or(bed.row(id).await.public_address);
     for name in ["connect", "get_key", "tls", "saved_wallet", "processes", "start"] {
         let calls = named(&spans, &format!("ssh {name}"));
         assert!(!calls.is_empty(), "{name}");
         // A host that boots refuses connections at first.
-        let well = calls.iter().filter(|call| call.error().is_none()).collect::<Vec<_>>();
+        let well = calls
+            .iter()
+            .filter(|call| call.error().is_none())
+            .collect::<Vec<_>>();
         assert!(!well.is_empty(), "{name}");
         for call in well {
             assert_eq!(call.attribute(semconv::SERVER_ADDRESS), address);
@@ -192,11 +226,18 @@ async fn every_call_of_a_walk_is_a_client_span_of_its_step_and_a_failed_one_has_
         .map(|call| (call.attribute(semconv::PROCESS_EXIT_CODE), call.error()))
         .collect();
     assert_eq!(of_release.len(), 2);
-    assert!(of_release.contains(&(Some("3".into()), Some("failed".into()))), "{of_release:?}");
+    assert!(
+        of_release.contains(&(Some("3".into()), Some("failed".into()))),
+        "{of_release:?}"
+    );
     assert!(of_release.contains(&(Some("0".into()), None)), "{of_release:?}");
 
     let gets = named(&spans, "GET /v1/config/wallets/cold");
-    assert_eq!(gets.len(), 3, "one that failed, one that finds none, one that finds it");
+    assert_eq!(
+        gets.len(),
+        3,
+        "one that failed, one that finds none, one that finds it"
+    );
     let failed: Vec<_> = gets.iter().filter(|get| get.error().is_some()).collect();
     assert_eq!(failed.len(), 1);
     for (name, value) in [
@@ -207,7 +248,12 @@ async fn every_call_of_a_walk_is_a_client_span_of_its_step_and_a_failed_one_has_
     ] {
         assert_eq!(failed[0].attribute(name).as_deref(), Some(value), "{name}");
     }
-    assert!(failed[0].attribute(semconv::URL_FULL).unwrap().starts_with("https://"));
+    assert!(
+        failed[0]
+            .attribute(semconv::URL_FULL)
+            .unwrap()
+            .starts_with("https://")
+    );
     assert_eq!(named(&spans, "POST /v1/config/wallets/cold").len(), 1);
 
     // The steps in which they failed say so, and their others do not.
@@ -222,7 +268,10 @@ async fn every_call_of_a_walk_is_a_client_span_of_its_step_and_a_failed_one_has_
     }
     // Jobs are pushed by the dispatcher at first, and then by the worker that took the step before.
     let send = named(&spans, "send initializeEc2Instance");
-    assert!(send.iter().any(|seen| seen.service == "dispatcher" && seen.span.kind == PRODUCER));
+    assert!(
+        send.iter()
+            .any(|seen| seen.service == "dispatcher" && seen.span.kind == PRODUCER)
+    );
     for seen in &send {
         assert_eq!(
             seen.attribute(semconv::MESSAGING_DESTINATION_NAME).as_deref(),
@@ -233,7 +282,12 @@ async fn every_call_of_a_walk_is_a_client_span_of_its_step_and_a_failed_one_has_
 
     // No secret in anything that was sent.
     let all = format!("{:?}", collector.spans());
-    for secret in [key.as_str(), "OPENSSH PRIVATE KEY", "Basic ", "b3BlbnNzaC1rZXktdjEA"] {
+    for secret in [
+        key.as_str(),
+        "OPENSSH PRIVATE KEY",
+        "Basic ",
+        "b3BlbnNzaC1rZXktdjEA",
+    ] {
         assert!(!all.contains(secret), "a span holds a secret");
     }
     // The same collector was sent the metrics.
@@ -244,7 +298,10 @@ async fn every_call_of_a_walk_is_a_client_span_of_its_step_and_a_failed_one_has_
         ("wallet-worker", "gatewayzen.wallet.checks"),
         ("wallet-worker", "process.memory.usage"),
     ] {
-        assert!(collector.metrics(service).contains(metric), "{metric} of {service}");
+        assert!(
+            collector.metrics(service).contains(metric),
+            "{metric} of {service}"
+        );
     }
 }
 
@@ -259,7 +316,9 @@ async fn a_sweep_is_a_trace_of_its_own() {
     let _worker = bed.start("instance-worker");
     bed.gatewayzen(&["sweep"]).await.unwrap();
     let sweep = eventually("the sweep's trace", async || {
-        named(&collector.spans(), "sweep").first().map(|seen| (*seen).clone())
+        named(&collector.spans(), "sweep")
+            .first()
+            .map(|seen| (*seen).clone())
     })
     .await;
     assert!(sweep.span.parent_span_id.is_empty());
@@ -269,6 +328,9 @@ async fn a_sweep_is_a_trace_of_its_own() {
     assert_eq!(describe.len(), 1);
     assert_eq!(describe[0].span.parent_span_id, sweep.span.span_id);
     // Nothing else asks by itself: no step, no call, and no round of anybody is a trace.
-    let roots = collector.spans().into_iter().filter(|seen| seen.span.parent_span_id.is_empty());
+    let roots = collector
+        .spans()
+        .into_iter()
+        .filter(|seen| seen.span.parent_span_id.is_empty());
     assert!(roots.into_iter().all(|seen| seen.span.name == "sweep"));
 }

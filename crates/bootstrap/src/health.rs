@@ -103,7 +103,10 @@ impl Health {
                 let known = health.state().known.clone();
                 known.into_iter().map(move |component| {
                     let ready = !reasons.contains_key(&component);
-                    (f64::from(u8::from(ready)), vec![KeyValue::new("component", component)])
+                    (
+                        f64::from(u8::from(ready)),
+                        vec![KeyValue::new("component", component)],
+                    )
                 })
             },
         );
@@ -155,7 +158,11 @@ impl Health {
             }
             "/metrics" => match metrics::text().await {
                 Ok(text) => page(StatusCode::OK, metrics::CONTENT_TYPE, text),
-                Err(error) => page(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("{error}\n")),
+                Err(error) => page(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "text/plain",
+                    format!("{error}\n"),
+                ),
             },
             _ => page(
                 StatusCode::NOT_FOUND,
@@ -185,7 +192,9 @@ pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, String> {
         |error| format!("health.listen: cannot listen on {address}: {error}; choose another address or port");
     let listener = TcpListener::bind(address).await.map_err(busy)?;
     let address = listener.local_addr().map_err(busy)?;
-    tracing::info!("health on http://{address}/healthz and http://{address}/readyz, metrics on http://{address}/metrics");
+    tracing::info!(
+        "health on http://{address}/healthz and http://{address}/readyz, metrics on http://{address}/metrics"
+    );
     Ok(listener)
 }
 

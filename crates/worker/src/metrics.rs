@@ -3,8 +3,8 @@
 use std::sync::LazyLock;
 
 use gatewayzen_bootstrap::telemetry::metrics::{self, Counter, Histogram, KeyValue, UpDownCounter};
-use gatewayzen_core::repository::Verdict;
 use gatewayzen_core::Step;
+use gatewayzen_core::repository::Verdict;
 use resque::{Gate, Rescues};
 
 pub(crate) static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
@@ -30,7 +30,10 @@ impl Metrics {
                 "gatewayzen.step.duration",
                 "How long steps took, by how they ended.",
             ),
-            in_hand: metrics::up_down("gatewayzen.steps.in_hand", "Steps that this process is taking just now."),
+            in_hand: metrics::up_down(
+                "gatewayzen.steps.in_hand",
+                "Steps that this process is taking just now.",
+            ),
             leases_lost: metrics::counter(
                 "gatewayzen.leases.lost",
                 "Steps that were cut short, or whose outcome was not written, because the row's lease was lost.",
@@ -57,13 +60,17 @@ impl Metrics {
             let labels = [queue(step)];
             self.in_hand.add(0, &labels);
             self.leases_lost.add(0, &labels);
-            self.jobs.add(0, &[queue(step), KeyValue::new("verdict", "taken")]);
+            self.jobs
+                .add(0, &[queue(step), KeyValue::new("verdict", "taken")]);
         }
         self.paused.add(0.0, &[]);
         let slots = slots as f64;
-        metrics::gauge("gatewayzen.worker.slots", "", "How many steps this process may take at once.", move || {
-            [(slots, vec![])]
-        });
+        metrics::gauge(
+            "gatewayzen.worker.slots",
+            "",
+            "How many steps this process may take at once.",
+            move || [(slots, vec![])],
+        );
         metrics::gauge(
             "gatewayzen.worker.is_paused",
             "",

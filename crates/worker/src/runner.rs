@@ -90,7 +90,9 @@ impl<S: Steps> Runner<S> {
         let Some(said) = self.take(step, &args).await else {
             return Ok(());
         };
-        METRICS.jobs.add(1, &[queue(step), KeyValue::new("verdict", verdict(&said))]);
+        METRICS
+            .jobs
+            .add(1, &[queue(step), KeyValue::new("verdict", verdict(&said))]);
         match said {
             Verdict::Taken(lease) => self.leased(step, lease, Instant::now()).await,
             Verdict::Busy(wait) | Verdict::NotYet(wait) => {
@@ -339,7 +341,10 @@ impl<S: Steps> Runner<S> {
             {
                 Ok(finished) => {
                     if finished.check == LeaseCheck::Lost {
-                        tracing::warn!(gatewayd.id = lease.id, "the lease was lost: the outcome is not written");
+                        tracing::warn!(
+                            gatewayd.id = lease.id,
+                            "the lease was lost: the outcome is not written"
+                        );
                     }
                     return Some(finished);
                 }

@@ -35,7 +35,11 @@ impl Seen {
     /// The attribute `error.type`, where the span's status is an error.
     pub fn error(&self) -> Option<String> {
         const ERROR: i32 = 2;
-        let failed = self.span.status.as_ref().is_some_and(|status| status.code == ERROR);
+        let failed = self
+            .span
+            .status
+            .as_ref()
+            .is_some_and(|status| status.code == ERROR);
         self.attribute("error.type").filter(|_| failed)
     }
 }
@@ -73,7 +77,8 @@ impl Collector {
                     }
                 });
                 tokio::spawn(
-                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service),
+                    hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service),
                 );
             }
         });
@@ -107,7 +112,11 @@ impl Collector {
 
     /// All spans of a trace until now.
     pub fn trace(&self, id: &[u8]) -> Vec<Seen> {
-        lock(&self.spans).iter().filter(|seen| seen.span.trace_id == id).cloned().collect()
+        lock(&self.spans)
+            .iter()
+            .filter(|seen| seen.span.trace_id == id)
+            .cloned()
+            .collect()
     }
 
     /// All spans until now.

@@ -39,7 +39,9 @@ impl ServiceProcess {
     /// Asks for its metrics, over HTTP.
     pub async fn scrape(&self) -> Scrape {
         let address = self.health_address().await;
-        let mut stream = tokio::net::TcpStream::connect(&address).await.expect("a connection");
+        let mut stream = tokio::net::TcpStream::connect(&address)
+            .await
+            .expect("a connection");
         let request = format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.expect("a request");
         let mut answer = String::new();
@@ -71,7 +73,10 @@ impl Scrape {
                 }
                 Value::Summary(_) => panic!("nothing here is a summary: {}", sample.metric),
             };
-            let labels = sample.labels.iter().map(|(name, value)| (name.clone(), value.clone()));
+            let labels = sample
+                .labels
+                .iter()
+                .map(|(name, value)| (name.clone(), value.clone()));
             let name = match sample.value {
                 Value::Histogram(_) => format!("{}_bucket", sample.metric),
                 _ => sample.metric.clone(),
@@ -82,7 +87,9 @@ impl Scrape {
             });
         }
         // The parser skips what it does not understand.
-        let lines = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+        let lines = text
+            .lines()
+            .filter(|line| !line.starts_with('#') && !line.is_empty());
         assert_eq!(values, lines.count(), "a line that is none:\n{text}");
         Scrape {
             text: text.to_owned(),
@@ -105,7 +112,9 @@ impl Scrape {
     /// The labels that any series of a metric has.
     pub fn labels(&self, metric: &str) -> BTreeSet<&str> {
         let series = self.metrics.get(metric).into_iter().flatten();
-        series.flat_map(|series| series.labels.keys().map(String::as_str)).collect()
+        series
+            .flat_map(|series| series.labels.keys().map(String::as_str))
+            .collect()
     }
 
     /// Adds what another service said.

@@ -2,7 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-const KEYWORDS: [&str; 8] = ["or", "and", "unless", "bool", "offset", "group_left", "group_right", "Inf"];
+const KEYWORDS: [&str; 8] = [
+    "or",
+    "and",
+    "unless",
+    "bool",
+    "offset",
+    "group_left",
+    "group_right",
+    "Inf",
+];
 const GROUPS: [&str; 4] = ["by", "without", "on", "ignoring"];
 const AGGREGATORS: [&str; 5] = ["sum", "max", "min", "count", "avg"];
 
@@ -31,7 +40,9 @@ pub(crate) fn names(expression: &str) -> Names {
                     let (inside, end) = until(&text, at, ')');
                     names.groups.extend(list(inside.trim_start_matches('(')));
                     at = end;
-                } else if next == Some(&'(') || AGGREGATORS.contains(&word.as_str()) || KEYWORDS.contains(&word.as_str())
+                } else if next == Some(&'(')
+                    || AGGREGATORS.contains(&word.as_str())
+                    || KEYWORDS.contains(&word.as_str())
                 {
                     // A function, or a word of the language.
                 } else if next == Some(&'{') {
@@ -52,7 +63,10 @@ pub(crate) fn names(expression: &str) -> Names {
 
 /// The labels that a text for people takes the values of: `{{ $labels.queue }}`, or `{{queue}}` in a legend.
 pub(crate) fn templates(text: &str) -> BTreeSet<String> {
-    let inside = text.split("{{").skip(1).filter_map(|rest| rest.split("}}").next());
+    let inside = text
+        .split("{{")
+        .skip(1)
+        .filter_map(|rest| rest.split("}}").next());
     inside
         .map(str::trim)
         .filter(|inside| !inside.starts_with("$value"))
@@ -79,7 +93,9 @@ fn matched(text: &[char], from: usize) -> (Vec<String>, usize) {
 }
 
 fn word(text: &[char], from: usize) -> (String, usize) {
-    let letters = text[from..].iter().take_while(|c| c.is_ascii_alphanumeric() || **c == '_');
+    let letters = text[from..]
+        .iter()
+        .take_while(|c| c.is_ascii_alphanumeric() || **c == '_');
     let word: String = letters.collect();
     let end = from + word.len();
     (word, end)
@@ -111,7 +127,10 @@ fn an_expression_is_taken_apart() {
         .map(|(name, labels)| (name.as_str(), labels.iter().map(String::as_str).collect()))
         .collect();
     assert_eq!(metrics[0].0, "a_bucket");
-    assert_eq!(metrics.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["a_bucket", "b", "c"]);
+    assert_eq!(
+        metrics.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
+        ["a_bucket", "b", "c"]
+    );
     assert!(metrics[0].1.contains(&"result"), "{metrics:?}");
     assert_eq!(seen.groups.into_iter().collect::<Vec<_>>(), ["le", "queue"]);
     let seen = templates("{{ $value | humanize }} of {{ $labels.queue }} and {{instance}}");

@@ -42,7 +42,12 @@ fn dashboards() -> Vec<(String, Value)> {
     let parse = |path: &PathBuf| serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     files
         .iter()
-        .map(|path| (path.file_name().unwrap().to_string_lossy().into_owned(), parse(path)))
+        .map(|path| {
+            (
+                path.file_name().unwrap().to_string_lossy().into_owned(),
+                parse(path),
+            )
+        })
         .collect()
 }
 
@@ -88,7 +93,9 @@ async fn scraped() -> (Story, Scrape) {
     story.bed.gatewayzen(&["sweep", "--act"]).await.unwrap();
     let waits = story
         .bed
-        .launch_after("waits-of-story", |id| story.bed.fleet.fault(Fault::new(FaultKind::NoAddress).on(id)))
+        .launch_after("waits-of-story", |id| {
+            story.bed.fleet.fault(Fault::new(FaultKind::NoAddress).on(id))
+        })
         .await;
     eventually("a row that waits", async || {
         (story.bed.row(waits).await.waiting_for.is_some()).then_some(())
@@ -97,7 +104,9 @@ async fn scraped() -> (Story, Scrape) {
     let labels = [("state", State::Instance.name())];
     eventually("the dispatcher to tell of it", async || {
         let scrape = story.services[0].scrape().await;
-        scrape.value("gatewayzen_rows_oldest_age_seconds", &labels).map(drop)
+        scrape
+            .value("gatewayzen_rows_oldest_age_seconds", &labels)
+            .map(drop)
     })
     .await;
     let mut all = Scrape::default();
@@ -130,17 +139,30 @@ async fn every_metric_and_label_of_a_dashboard_or_an_alert_is_in_a_scrape_of_a_r
         for (metric, labels) in &names.metrics {
             // Prometheus's own.
             if metric != "up" {
-                assert!(scrape.metrics.contains_key(metric), "{place}: nobody has {metric}");
+                assert!(
+                    scrape.metrics.contains_key(metric),
+                    "{place}: nobody has {metric}"
+                );
             }
             let has = labels_of(metric);
             for label in labels {
-                assert!(has.contains(label.as_str()), "{place}: {metric} has no label {label}");
+                assert!(
+                    has.contains(label.as_str()),
+                    "{place}: {metric} has no label {label}"
+                );
             }
             known.extend(has);
         }
-        let asked = names.groups.iter().cloned().chain(texts.iter().flat_map(|text| templates(text)));
+        let asked = names
+            .groups
+            .iter()
+            .cloned()
+            .chain(texts.iter().flat_map(|text| templates(text)));
         for label in asked {
-            assert!(known.contains(label.as_str()), "{place}: nothing in it has the label {label}");
+            assert!(
+                known.contains(label.as_str()),
+                "{place}: nothing in it has the label {label}"
+            );
         }
     }
 
@@ -151,7 +173,10 @@ async fn every_metric_and_label_of_a_dashboard_or_an_alert_is_in_a_scrape_of_a_r
         .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
         .filter(|name| name.starts_with("gatewayzen_") || name.starts_with("process_"))
         .collect();
-    let typed = scrape.text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let typed = scrape
+        .text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE "));
     let there: BTreeSet<&str> = typed.filter_map(|line| line.split(' ').next()).collect();
     assert_eq!(table, there, "left: docs/observing.md, right: a scrape");
 }
@@ -160,8 +185,16 @@ async fn every_metric_and_label_of_a_dashboard_or_an_alert_is_in_a_scrape_of_a_r
 async fn promtool_takes_the_rules_their_tests_and_the_expressions_of_the_dashboards() {
     let root = root();
     let path = |file: &str| root.join(file).to_string_lossy().into_owned();
-    promtool(&["check", "rules", &path("deploy/observe/alerts/gatewayzen.yaml")], None).await;
-    promtool(&["test", "rules", &path("deploy/observe/tests/alerts.yaml")], None).await;
+    promtool(
+        &["check", "rules", &path("deploy/observe/alerts/gatewayzen.yaml")],
+        None,
+    )
+    .await;
+    promtool(
+        &["test", "rules", &path("deploy/observe/tests/alerts.yaml")],
+        None,
+    )
+    .await;
     // A dashboard's expressions, as rules.
     let rules: Vec<Value> = of_dashboards()
         .iter()
@@ -183,13 +216,21 @@ fn every_alert_says_what_to_do_and_where_more_is_written() {
     for alert in &alerts {
         let name = alert["alert"].as_str().unwrap();
         let text = |name: &str| alert["annotations"][name].as_str().unwrap_or_default();
-        assert!(text("summary").ends_with('.') && text("what_to_do").ends_with('.'), "{name}");
+        assert!(
+            text("summary").ends_with('.') && text("what_to_do").ends_with('.'),
+            "{name}"
+        );
         let severity = alert["labels"]["severity"].as_str();
         assert!(matches!(severity, Some("warning" | "critical")), "{name}");
         let (file, anchor) = text("runbook").split_once('#').unwrap();
-        let there = read(file).lines().any(|line| line.starts_with("## ") && slug(line) == anchor);
+        let there = read(file)
+            .lines()
+            .any(|line| line.starts_with("## ") && slug(line) == anchor);
         assert!(there, "{name}: {file} has no section {anchor}");
-        assert!(observing.contains(&format!("| `{name}` |")), "docs/observing.md does not have {name}");
+        assert!(
+            observing.contains(&format!("| `{name}` |")),
+            "docs/observing.md does not have {name}"
+        );
     }
 }
 
@@ -205,7 +246,10 @@ fn slug(heading: &str) -> String {
 #[test]
 fn dashboards_stand_on_the_data_source_that_is_provisioned_and_their_panels_beside_each_other() {
     let dashboards = dashboards();
-    let ids: BTreeSet<&str> = dashboards.iter().map(|(_, one)| one["uid"].as_str().unwrap()).collect();
+    let ids: BTreeSet<&str> = dashboards
+        .iter()
+        .map(|(_, one)| one["uid"].as_str().unwrap())
+        .collect();
     assert_eq!(ids.len(), dashboards.len());
     for (file, dashboard) in &dashboards {
         let mut taken = BTreeSet::new();
@@ -226,7 +270,11 @@ fn dashboards_stand_on_the_data_source_that_is_provisioned_and_their_panels_besi
 /// Runs promtool, which must be content. Where there is none, that is said, and nothing is checked.
 async fn promtool(arguments: &[&str], input: Option<&str>) {
     let own = root().join(".dev/tools/bin/promtool");
-    let program = if own.exists() { own } else { PathBuf::from("promtool") };
+    let program = if own.exists() {
+        own
+    } else {
+        PathBuf::from("promtool")
+    };
     let spawned = tokio::process::Command::new(&program)
         .args(arguments)
         .stdin(Stdio::piped())
@@ -239,9 +287,16 @@ async fn promtool(arguments: &[&str], input: Option<&str>) {
         Err(error) => return eprintln!("SKIPPED, no promtool ({error}): deploy/dev/promtool fetches it"),
     };
     let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(input.unwrap_or_default().as_bytes()).await.unwrap();
+    stdin
+        .write_all(input.unwrap_or_default().as_bytes())
+        .await
+        .unwrap();
     drop(stdin);
     let output = child.wait_with_output().await.unwrap();
     let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    assert!(output.status.success(), "promtool {}: {text}", arguments.join(" "));
+    assert!(
+        output.status.success(),
+        "promtool {}: {text}",
+        arguments.join(" ")
+    );
 }

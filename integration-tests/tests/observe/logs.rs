@@ -29,19 +29,30 @@ async fn the_lines_of_a_walk_are_found_by_its_trace_id_in_all_services() {
             for other in ["id", "gatewayd", "gatewayd_id", "name", "state", "trace"] {
                 assert!(!line.contains_key(other), "{other} of {text}");
             }
-            assert_eq!(line.contains_key("trace_id"), line.contains_key("span_id"), "{text}");
+            assert_eq!(
+                line.contains_key("trace_id"),
+                line.contains_key("span_id"),
+                "{text}"
+            );
         }
         let of_walk: Vec<&Line> = lines
             .iter()
             .filter(|line| line.get("trace_id").is_some_and(|id| id == trace))
             .collect();
-        assert!(!of_walk.is_empty(), "no line of the walk in {}:\n{log}", service.name);
+        assert!(
+            !of_walk.is_empty(),
+            "no line of the walk in {}:\n{log}",
+            service.name
+        );
         for line in of_walk {
             assert_eq!(line["gatewayd.id"], story.live, "{line:?}");
             // The dispatcher claims a row without reading its name.
             if service.name != "dispatcher" {
                 assert_eq!(line["gatewayd.name"], NAMES[0], "{line:?}");
-                assert!(line["step"].is_string() && line["attempt"].is_number(), "{line:?}");
+                assert!(
+                    line["step"].is_string() && line["attempt"].is_number(),
+                    "{line:?}"
+                );
             }
         }
     }

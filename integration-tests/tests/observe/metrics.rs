@@ -7,10 +7,13 @@ use super::story::{NAMES, Story};
 
 /// Asks until a metric has a value, since some are looked up only so often.
 async fn becomes(service: &ServiceProcess, metric: &str, labels: &[(&str, &str)], wanted: f64) -> Scrape {
-    eventually(&format!("{metric} {labels:?} of {} to be {wanted}", service.name), async || {
-        let scrape = service.scrape().await;
-        (scrape.value(metric, labels) == Some(wanted)).then_some(scrape)
-    })
+    eventually(
+        &format!("{metric} {labels:?} of {} to be {wanted}", service.name),
+        async || {
+            let scrape = service.scrape().await;
+            (scrape.value(metric, labels) == Some(wanted)).then_some(scrape)
+        },
+    )
     .await
 }
 
@@ -43,15 +46,28 @@ async fn each_service_tells_exactly_what_has_happened() {
     for step in Step::ALL {
         let labels = [("queue", step.queue())];
         expect(&scrape, "gatewayzen_queue_depth", &[(&labels, 0.0)]);
-        expect(&scrape, "gatewayzen_queue_oldest_job_age_seconds", &[(&labels, 0.0)]);
+        expect(
+            &scrape,
+            "gatewayzen_queue_oldest_job_age_seconds",
+            &[(&labels, 0.0)],
+        );
         expect(&scrape, "gatewayzen_queue_slots", &[(&labels, 50.0)]);
     }
-    assert_eq!(scrape.value("gatewayzen_rows_oldest_age_seconds", &[]), None, "nobody is on his way");
+    assert_eq!(
+        scrape.value("gatewayzen_rows_oldest_age_seconds", &[]),
+        None,
+        "nobody is on his way"
+    );
     let pushed = [("queue", "initializeEc2Instance")];
     assert!(scrape.value("gatewayzen_jobs_pushed_total", &pushed).unwrap() >= 2.0);
     let age = scrape.value("gatewayzen_fleet_ssh_key_age_seconds", &[]).unwrap();
     assert!(age > 0.0 && age < 600.0, "{age}");
-    assert!(scrape.value("gatewayzen_host_identity_oldest_age_seconds", &[]).unwrap() < age);
+    assert!(
+        scrape
+            .value("gatewayzen_host_identity_oldest_age_seconds", &[])
+            .unwrap()
+            < age
+    );
 
     // EC2 was asked twice too often: once by each name, once refused.
     let scrape = instance.scrape().await;
@@ -75,7 +91,9 @@ async fn each_service_tells_exactly_what_has_happened() {
         "gatewayzen_step_duration_seconds_count",
         &[(&ended("advance"), 2.0), (&ended("pause"), 1.0)],
     );
-    let paused = scrape.value("gatewayzen_worker_paused_seconds_total", &[]).unwrap();
+    let paused = scrape
+        .value("gatewayzen_worker_paused_seconds_total", &[])
+        .unwrap();
     assert!((0.4..=0.6).contains(&paused), "worker.pause is 500 ms: {paused}");
 
     // The ssh-worker's command failed once, and another host has another key.
@@ -100,7 +118,11 @@ async fn each_service_tells_exactly_what_has_happened() {
     expect(
         &scrape,
         "gatewayzen_step_duration_seconds_count",
-        &[(&key("backoff"), 1.0), (&key("advance"), 1.0), (&key("park"), 1.0)],
+        &[
+            (&key("backoff"), 1.0),
+            (&key("advance"), 1.0),
+            (&key("park"), 1.0),
+        ],
     );
 
     // The wallet-worker was answered nonsense once.
@@ -112,13 +134,19 @@ async fn each_service_tells_exactly_what_has_happened() {
         &[
             (&request("GET", "500"), 1.0),
             (&request("GET", "200"), 3.0),
-            (&request("POST", "200"), 2.0),
+            // The wallet was made, the domain was saved.
+            (&request("POST", "201"), 1.0),
+            (&request("POST", "200"), 1.0),
         ],
     );
     let saw = |result| [("result", result)];
     let checks = [("no_answer", 1.0), ("none", 1.0), ("ours", 1.0), ("another", 0.0)];
     for (result, number) in checks {
-        expect(&scrape, "gatewayzen_wallet_checks_total", &[(&saw(result), number)]);
+        expect(
+            &scrape,
+            "gatewayzen_wallet_checks_total",
+            &[(&saw(result), number)],
+        );
     }
 
     for (number, service) in story.services.iter().enumerate() {
@@ -129,7 +157,10 @@ async fn each_service_tells_exactly_what_has_happened() {
         // An attempt is what was taken: each has ended in one way.
         if number > 0 {
             let attempts = scrape.value("gatewayzen_jobs_total", &[("verdict", "taken")]);
-            assert_eq!(attempts, scrape.value("gatewayzen_step_duration_seconds_count", &[]));
+            assert_eq!(
+                attempts,
+                scrape.value("gatewayzen_step_duration_seconds_count", &[])
+            );
             expect(&scrape, "gatewayzen_steps_in_hand", &[(&[], 0.0)]);
             expect(&scrape, "gatewayzen_leases_lost_total", &[(&[], 0.0)]);
             expect(&scrape, "gatewayzen_jobs_rescued_total", &[(&[], 0.0)]);
@@ -141,7 +172,9 @@ async fn each_service_tells_exactly_what_has_happened() {
         // The number of series does not grow with the fleet, and nothing tells of one of its members.
         let ids = [story.live, story.parked].map(|id| format!("=\"{id}\""));
         for (metric, series) in &scrape.metrics {
-            let few = series.iter().all(|one| !one.labels.keys().any(|name| name.contains("gatewayd")));
+            let few = series
+                .iter()
+                .all(|one| !one.labels.keys().any(|name| name.contains("gatewayd")));
             assert!(few && series.len() < 400, "{metric}");
         }
         for text in NAMES.iter().copied().chain(ids.iter().map(String::as_str)) {
@@ -163,19 +196,36 @@ async fn a_dispatcher_without_redis_tells_what_it_still_knows_and_that_redis_is_
     .await;
     let dispatcher = bed.start("dispatcher");
     let id = bed.launch("acme").await;
-    becomes(&dispatcher, "gatewayzen_queue_depth", &[("queue", "initializeEc2Instance")], 1.0).await;
+    becomes(
+        &dispatcher,
+        "gatewayzen_queue_depth",
+        &[("queue", "initializeEc2Instance")],
+        1.0,
+    )
+    .await;
     redis.kill().await;
     let scrape = becomes(&dispatcher, "gatewayzen_ready", &[("component", "redis")], 0.0).await;
-    assert_eq!(scrape.value("gatewayzen_ready", &[("component", "postgres")]), Some(1.0));
+    assert_eq!(
+        scrape.value("gatewayzen_ready", &[("component", "postgres")]),
+        Some(1.0)
+    );
     let scrape = eventually("the queues to be told no more", async || {
         let scrape = dispatcher.scrape().await;
-        scrape.value("gatewayzen_queue_depth", &[]).is_none().then_some(scrape)
+        scrape
+            .value("gatewayzen_queue_depth", &[])
+            .is_none()
+            .then_some(scrape)
     })
     .await;
     // That it waits for a worker is known all the same.
-    assert_eq!(scrape.value("gatewayzen_rows", &[("state", "instance")]), Some(1.0));
+    assert_eq!(
+        scrape.value("gatewayzen_rows", &[("state", "instance")]),
+        Some(1.0)
+    );
     let waiting = [("queue", "initializeEc2Instance")];
-    let waits = scrape.value("gatewayzen_queue_oldest_job_age_seconds", &waiting).unwrap();
+    let waits = scrape
+        .value("gatewayzen_queue_oldest_job_age_seconds", &waiting)
+        .unwrap();
     let since = bed.row(id).await;
     let most = (since.read_at - since.since).as_seconds_f64();
     assert!(waits > 0.0 && waits <= most, "{waits} of {most}");

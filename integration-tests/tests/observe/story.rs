@@ -45,7 +45,9 @@ impl Story {
             .await;
         bed.reached(live, State::Live).await;
         let parked = bed
-            .launch_after(NAMES[1], |id| bed.fleet.fault(Fault::new(FaultKind::WrongHostKey).on(id)))
+            .launch_after(NAMES[1], |id| {
+                bed.fleet.fault(Fault::new(FaultKind::WrongHostKey).on(id))
+            })
             .await;
         bed.parked(parked).await;
         Story {

@@ -97,10 +97,11 @@ impl Dispatcher {
         }
         // A marker that outlives a few looks, so that looking again never grows a backlog.
         let lifetime = self.settings.worker.look_again * 3;
-        let pushed = match tokio::time::timeout(PUSH_LIMIT, self.queue.push_unique_many(&jobs, lifetime)).await {
-            Ok(pushed) => pushed?,
-            Err(_) => return Err(RoundError::RedisSlow),
-        };
+        let pushed =
+            match tokio::time::timeout(PUSH_LIMIT, self.queue.push_unique_many(&jobs, lifetime)).await {
+                Ok(pushed) => pushed?,
+                Err(_) => return Err(RoundError::RedisSlow),
+            };
         let mut new = 0;
         for ((row, job), pushed) in due.iter().zip(&jobs).zip(pushed) {
             if pushed {

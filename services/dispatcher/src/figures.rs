@@ -91,9 +91,13 @@ pub(crate) fn measure(repository: Repository, queue: resque::Queue, period: Dura
     rows(&looker);
     queues(&looker);
     sweeps(&looker);
-    fleet(&looker, "gatewayzen.fleet.halted", "", "1 while the whole fleet is halted.", |fleet| {
-        Some(f64::from(u8::from(fleet.halted)))
-    });
+    fleet(
+        &looker,
+        "gatewayzen.fleet.halted",
+        "",
+        "1 while the whole fleet is halted.",
+        |fleet| Some(f64::from(u8::from(fleet.halted))),
+    );
     fleet(
         &looker,
         "gatewayzen.fleet.ssh_key.age",
@@ -113,11 +117,18 @@ pub(crate) fn measure(repository: Repository, queue: resque::Queue, period: Dura
 fn rows(looker: &Arc<Looker>) {
     type Of = fn(&StateFigures) -> Option<f64>;
     let each: [(&str, &str, &str, Of); 4] = [
-        ("gatewayzen.rows", "", "Rows by state.", |state| Some(state.rows as f64)),
-        ("gatewayzen.rows.parked", "", "Rows with a fault, which wait for a person.", |state| {
-            Some(state.parked as f64)
+        ("gatewayzen.rows", "", "Rows by state.", |state| {
+            Some(state.rows as f64)
         }),
-        ("gatewayzen.rows.held", "", "Rows on hold.", |state| Some(state.held as f64)),
+        (
+            "gatewayzen.rows.parked",
+            "",
+            "Rows with a fault, which wait for a person.",
+            |state| Some(state.parked as f64),
+        ),
+        ("gatewayzen.rows.held", "", "Rows on hold.", |state| {
+            Some(state.held as f64)
+        }),
         (
             "gatewayzen.rows.oldest_age",
             "s",
@@ -132,7 +143,9 @@ fn rows(looker: &Arc<Looker>) {
             let states = seen.fleet.iter().flat_map(|fleet| &fleet.states);
             let values = states.filter_map(|(state, figures)| {
                 // An idle state may be stood in for ever.
-                let idle = state.parse::<gatewayzen_core::State>().is_ok_and(|state| !state.is_working());
+                let idle = state
+                    .parse::<gatewayzen_core::State>()
+                    .is_ok_and(|state| !state.is_working());
                 let value = of(figures).filter(|_| !(idle && unit == "s"))?;
                 Some((value, vec![KeyValue::new("state", state.clone())]))
             });
@@ -144,7 +157,9 @@ fn rows(looker: &Arc<Looker>) {
 fn queues(looker: &Arc<Looker>) {
     type Of = fn(&(&'static str, usize, usize)) -> usize;
     let each: [(&str, &str, Of); 2] = [
-        ("gatewayzen.queue.depth", "Jobs that wait in a queue.", |queue| queue.1),
+        ("gatewayzen.queue.depth", "Jobs that wait in a queue.", |queue| {
+            queue.1
+        }),
         (
             "gatewayzen.queue.slots",
             "Slots of living workers, of this or another program, that listen on a queue.",
@@ -161,10 +176,15 @@ fn queues(looker: &Arc<Looker>) {
         });
     }
     let failed = looker.clone();
-    metrics::gauge("gatewayzen.failed_jobs", "", "Entries in Resque's list `failed`.", move || {
-        let seen = failed.seen();
-        seen.queues.as_ref().map(|queues| (queues.failed as f64, vec![]))
-    });
+    metrics::gauge(
+        "gatewayzen.failed_jobs",
+        "",
+        "Entries in Resque's list `failed`.",
+        move || {
+            let seen = failed.seen();
+            seen.queues.as_ref().map(|queues| (queues.failed as f64, vec![]))
+        },
+    );
     // A job has no time. Its row has: since when it could have been taken.
     let looker = looker.clone();
     metrics::gauge(

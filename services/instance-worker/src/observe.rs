@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use aws_sdk_ec2::config::interceptors::{
-    BeforeSerializationInterceptorContextRef, BeforeTransmitInterceptorContextRef, FinalizerInterceptorContextRef,
+    BeforeSerializationInterceptorContextRef, BeforeTransmitInterceptorContextRef,
+    FinalizerInterceptorContextRef,
 };
 use aws_sdk_ec2::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_ec2::error::BoxError;
@@ -164,7 +165,9 @@ impl Intercept for Observer {
     ) -> Result<(), BoxError> {
         if let (Some(call), Ok(uri)) = (bag.load::<Call>(), context.request().uri().parse::<http::Uri>()) {
             call.span.record("server.address", uri.host());
-            let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("http") { 80 } else { 443 });
+            let port = uri
+                .port_u16()
+                .unwrap_or(if uri.scheme_str() == Some("http") { 80 } else { 443 });
             call.span.record("server.port", port);
         }
         Ok(())
@@ -195,12 +198,16 @@ impl Intercept for Observer {
             return Ok(());
         };
         if let Some(response) = context.response() {
-            call.span.record("http.response.status_code", response.status().as_u16());
-            call.span.record("aws.request_id", response.headers().get("x-amzn-requestid"));
+            call.span
+                .record("http.response.status_code", response.status().as_u16());
+            call.span
+                .record("aws.request_id", response.headers().get("x-amzn-requestid"));
         }
         let result = match context.output_or_error() {
             Some(Ok(_)) => "ok".to_owned(),
-            Some(Err(error)) if error.is_operation_error() => code(context).unwrap_or_else(|| "no_code".to_owned()),
+            Some(Err(error)) if error.is_operation_error() => {
+                code(context).unwrap_or_else(|| "no_code".to_owned())
+            }
             Some(Err(error)) if error.is_timeout_error() => "timeout".to_owned(),
             Some(Err(error)) if error.is_connector_error() => "connect".to_owned(),
             Some(Err(error)) if error.is_response_error() => "bad_answer".to_owned(),
@@ -225,7 +232,10 @@ fn is_code(text: &str) -> bool {
 }
 
 fn is_throttle(code: &str) -> bool {
-    matches!(code, "RequestLimitExceeded" | "Throttling" | "ThrottlingException" | "RequestThrottled")
+    matches!(
+        code,
+        "RequestLimitExceeded" | "Throttling" | "ThrottlingException" | "RequestThrottled"
+    )
 }
 
 #[cfg(test)]

@@ -24,7 +24,10 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
         "gatewayzen.ssh.command.duration",
         "Commands on hosts, by their name and how they ended.",
     ),
-    sessions: metrics::up_down("gatewayzen.ssh.sessions", "SSH sessions that this process has open."),
+    sessions: metrics::up_down(
+        "gatewayzen.ssh.sessions",
+        "SSH sessions that this process has open.",
+    ),
 });
 
 struct Metrics {
@@ -85,7 +88,8 @@ pub(crate) async fn command(
     let begun = Instant::now();
     let ran = running.instrument(span.clone()).await;
     if let Ok(Output {
-        end: End::Exit(status), ..
+        end: End::Exit(status),
+        ..
     }) = &ran
     {
         span.record("process.exit.code", status);

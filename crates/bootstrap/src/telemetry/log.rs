@@ -93,7 +93,11 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         let mut fields = Map::new();
-        for span in context.event_scope().into_iter().flat_map(|scope| scope.from_root()) {
+        for span in context
+            .event_scope()
+            .into_iter()
+            .flat_map(|scope| scope.from_root())
+        {
             if let Some(formatted) = span.extensions().get::<FormattedFields<N>>() {
                 fields.extend(object(&formatted.fields));
             }
@@ -216,13 +220,20 @@ pub(super) mod tests {
         let subscriber = tracing_subscriber::registry().with(ids).with(layer);
         tracing::subscriber::with_default(subscriber, work);
         let text = lines.text();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 
     #[test]
     fn a_json_line_is_one_flat_object_with_its_trace_and_what_the_spans_around_it_know() {
         let lines = logged("info", || {
-            let step = tracing::info_span!("step", otel.name = "x", gatewayd.id = 42, outcome = tracing::field::Empty);
+            let step = tracing::info_span!(
+                "step",
+                otel.name = "x",
+                gatewayd.id = 42,
+                outcome = tracing::field::Empty
+            );
             super::super::set_parent(&step, "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
             step.in_scope(|| {
                 step.record("outcome", "park");
@@ -246,9 +257,16 @@ pub(super) mod tests {
         assert_eq!((&line["attempt"], &line["gatewayd.id"]), (&3.into(), &43.into()));
         assert_eq!(line["span_id"].as_str().unwrap().len(), 16);
         assert_ne!(line["span_id"], lines[1]["span_id"]);
-        assert!(line.values().all(|value| !value.is_object()) && !line.contains_key("otel.name"), "{line:?}");
+        assert!(
+            line.values().all(|value| !value.is_object()) && !line.contains_key("otel.name"),
+            "{line:?}"
+        );
         assert_eq!(lines[1]["gatewayd.id"], 42);
-        assert!(!lines[2].as_object().unwrap().contains_key("trace_id"), "{:?}", lines[2]);
+        assert!(
+            !lines[2].as_object().unwrap().contains_key("trace_id"),
+            "{:?}",
+            lines[2]
+        );
     }
 
     #[test]
@@ -260,6 +278,9 @@ pub(super) mod tests {
             });
         });
         assert_eq!(lines.len(), 1, "{lines:?}");
-        assert_eq!((&lines[0]["message"], &lines[0]["gatewayd.id"]), (&"asked for".into(), &42.into()));
+        assert_eq!(
+            (&lines[0]["message"], &lines[0]["gatewayd.id"]),
+            (&"asked for".into(), &42.into())
+        );
     }
 }

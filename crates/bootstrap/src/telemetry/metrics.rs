@@ -30,7 +30,10 @@ const SECONDS: [f64; 14] = [
 static REGISTRY: OnceLock<Registry> = OnceLock::new();
 
 /// Begins to measure. `exporter`: to whom the metrics are sent besides.
-pub(super) fn begin(service: &'static str, exporter: Option<MetricExporter>) -> Result<SdkMeterProvider, String> {
+pub(super) fn begin(
+    service: &'static str,
+    exporter: Option<MetricExporter>,
+) -> Result<SdkMeterProvider, String> {
     let registry = Registry::new();
     let scraped = opentelemetry_prometheus::exporter()
         .with_registry(registry.clone())
@@ -91,7 +94,11 @@ where
         .f64_observable_gauge(name)
         .with_unit(unit)
         .with_description(help)
-        .with_callback(move |seen| read().into_iter().for_each(|(value, labels)| seen.observe(value, &labels)))
+        .with_callback(move |seen| {
+            read()
+                .into_iter()
+                .for_each(|(value, labels)| seen.observe(value, &labels))
+        })
         .build();
 }
 
@@ -106,7 +113,11 @@ where
         .f64_observable_counter(name)
         .with_unit(unit)
         .with_description(help)
-        .with_callback(move |seen| read().into_iter().for_each(|(value, labels)| seen.observe(value, &labels)))
+        .with_callback(move |seen| {
+            read()
+                .into_iter()
+                .for_each(|(value, labels)| seen.observe(value, &labels))
+        })
         .build();
 }
 

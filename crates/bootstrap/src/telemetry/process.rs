@@ -13,12 +13,18 @@ pub(super) fn measure() {
     metrics::gauge("process.uptime", "s", "Since when the process runs.", move || {
         [(begun.elapsed().as_secs_f64(), vec![])]
     });
-    metrics::total("process.cpu.time", "s", "Processor time that the process has used.", || {
-        cpu_seconds().map(|seconds| (seconds, vec![]))
-    });
-    metrics::gauge("process.memory.usage", "By", "Resident memory of the process.", || {
-        resident_bytes().map(|bytes| (bytes, vec![]))
-    });
+    metrics::total(
+        "process.cpu.time",
+        "s",
+        "Processor time that the process has used.",
+        || cpu_seconds().map(|seconds| (seconds, vec![])),
+    );
+    metrics::gauge(
+        "process.memory.usage",
+        "By",
+        "Resident memory of the process.",
+        || resident_bytes().map(|bytes| (bytes, vec![])),
+    );
     metrics::gauge(
         "process.open_fds",
         "",
@@ -28,9 +34,12 @@ pub(super) fn measure() {
             open.ok().map(|open| (open as f64, vec![]))
         },
     );
-    metrics::gauge("gatewayzen.build.info", "", "Always 1; the label says which version runs.", || {
-        [(1.0, vec![KeyValue::new("version", env!("CARGO_PKG_VERSION"))])]
-    });
+    metrics::gauge(
+        "gatewayzen.build.info",
+        "",
+        "Always 1; the label says which version runs.",
+        || [(1.0, vec![KeyValue::new("version", env!("CARGO_PKG_VERSION"))])],
+    );
 }
 
 fn cpu_seconds() -> Option<f64> {

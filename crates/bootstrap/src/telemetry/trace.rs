@@ -34,7 +34,10 @@ where
 
 /// A provider whose spans have ids and are never recorded.
 pub(super) fn ids_only() -> SdkTracerProvider {
-    SdkTracerProvider::builder().with_sampler(Sampler::AlwaysOff).with_id_generator(Ids).build()
+    SdkTracerProvider::builder()
+        .with_sampler(Sampler::AlwaysOff)
+        .with_id_generator(Ids)
+        .build()
 }
 
 static EXPORTS: AtomicBool = AtomicBool::new(false);

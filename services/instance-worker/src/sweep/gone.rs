@@ -194,7 +194,10 @@ impl Sweeper {
         match tokio::time::timeout(PUSH_LIMIT, self.queue.push_failed(&failed, &self.owner)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(gatewayd.id = row.id, %error, "no failed job for a parked row"),
-            Err(_) => tracing::warn!(gatewayd.id = row.id, "no failed job for a parked row: Redis is slow"),
+            Err(_) => tracing::warn!(
+                gatewayd.id = row.id,
+                "no failed job for a parked row: Redis is slow"
+            ),
         }
     }
 }
