@@ -23,13 +23,13 @@ pub async fn serve<S: Steps>(service: Service, steps: S) -> Result<(), Error> {
     let worker = service.settings.worker.clone();
     let rescues = Rescues::default();
     let config = WorkerConfig {
-        rescues: rescues.clone(),
         queues: service.queues.clone(),
         // Guards against the queue of one state that hanging hosts keep full, which would hold up all other states.
         take_turns: true,
         slots: worker.slots,
         job_timeout: JOB_TIMEOUT,
         drain: worker.drain + LAST_WORDS,
+        rescues: rescues.clone(),
         ..WorkerConfig::default()
     };
     let gate = Gate::new();
