@@ -1,6 +1,6 @@
-//! `/healthz` and `/readyz`.
+//! `/healthz`, `/readyz` and `/metrics`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::future::Future;
 use std::io::{self, Read as _, Write as _};
@@ -18,6 +18,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 
+use crate::telemetry::metrics::{self, KeyValue};
+
 /// How long a probe may take before it counts as failed.
 const PROBE_LIMIT: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 5000 });
 
@@ -32,6 +34,8 @@ pub struct Health(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
+    /// Every component that was ever heard of.
+    known: BTreeSet<String>,
     reasons: BTreeMap<String, String>,
     probes: Vec<(String, Probe)>,
 }
@@ -50,12 +54,16 @@ impl Health {
 
     /// Says why a component keeps the service from being ready. The reason is shown to whoever asks: no secret.
     pub fn set_not_ready(&self, component: &str, reason: impl Into<String>) {
-        self.state().reasons.insert(component.to_owned(), reason.into());
+        let mut state = self.state();
+        state.known.insert(component.to_owned());
+        state.reasons.insert(component.to_owned(), reason.into());
     }
 
     /// Takes back what [`Health::set_not_ready`] said of a component.
     pub fn set_ready(&self, component: &str) {
-        self.state().reasons.remove(component);
+        let mut state = self.state();
+        state.known.insert(component.to_owned());
+        state.reasons.remove(component);
     }
 
     /// Has a component asked whenever somebody asks whether the service is ready, so that nothing is polled
@@ -66,7 +74,9 @@ impl Health {
         A: Future<Output = Result<(), String>> + Send + 'static,
     {
         let probe: Probe = Arc::new(move || probe().boxed());
-        self.state().probes.push((component.to_owned(), probe));
+        let mut state = self.state();
+        state.known.insert(component.to_owned());
+        state.probes.push((component.to_owned(), probe));
     }
 
     /// Why the service is not ready, by component; empty when it is.
@@ -85,7 +95,28 @@ impl Health {
         reasons
     }
 
-    /// Serves the two pages on a listener until the returned task is dropped or aborted.
+    /// What `/readyz` says, as a metric.
+    pub(crate) fn measure(&self) {
+        let (health, runtime) = (self.clone(), tokio::runtime::Handle::current());
+        metrics::gauge(
+            "gatewayzen.ready",
+            "",
+            "1 while the component keeps the service from nothing, 0 while it does: what /readyz says, asked anew.",
+            move || {
+                let reasons = runtime.block_on(health.reasons());
+                let known = health.state().known.clone();
+                known.into_iter().map(move |component| {
+                    let ready = !reasons.contains_key(&component);
+                    (
+                        f64::from(u8::from(ready)),
+                        vec![KeyValue::new("component", component)],
+                    )
+                })
+            },
+        );
+    }
+
+    /// Serves the pages on a listener until the returned task is dropped or aborted.
     pub(crate) fn serve(&self, listener: TcpListener) -> tokio::task::JoinHandle<()> {
         let health = self.clone();
         tokio::spawn(async move {
@@ -129,10 +160,18 @@ impl Health {
                 let body = serde_json::json!({ "ready": reasons.is_empty(), "reasons": reasons });
                 page(status, "application/json", format!("{body}\n"))
             }
+            "/metrics" => match metrics::text().await {
+                Ok(text) => page(StatusCode::OK, metrics::CONTENT_TYPE, text),
+                Err(error) => page(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "text/plain",
+                    format!("{error}\n"),
+                ),
+            },
             _ => page(
                 StatusCode::NOT_FOUND,
                 "text/plain",
-                "there are /healthz and /readyz\n".into(),
+                "there are /healthz, /readyz and /metrics\n".into(),
             ),
         }
     }
@@ -157,7 +196,9 @@ pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, String> {
         |error| format!("health.listen: cannot listen on {address}: {error}; choose another address or port");
     let listener = TcpListener::bind(address).await.map_err(busy)?;
     let address = listener.local_addr().map_err(busy)?;
-    tracing::info!("health on http://{address}/healthz and http://{address}/readyz");
+    tracing::info!(
+        "health on http://{address}/healthz and http://{address}/readyz, metrics on http://{address}/metrics"
+    );
     Ok(listener)
 }
 

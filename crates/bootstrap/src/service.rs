@@ -420,6 +420,7 @@ where
     for component in ["postgres", "redis"] {
         health.set_not_ready(component, "not connected yet");
     }
+    health.measure();
     if let Ok(address) = settings.health.listen.parse() {
         health.serve(health::listen(address).await?);
     }

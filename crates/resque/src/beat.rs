@@ -177,6 +177,7 @@ impl Beat {
             let last = reaped.len() < 100;
             for (id, queue, rescues, given_up) in reaped {
                 let queue = String::from_utf8_lossy(&queue);
+                self.config.rescues.add(given_up == 1);
                 if given_up == 1 {
                     error!(%queue, worker = %id, "a job whose worker died {rescues} times was moved to the failed jobs");
                 } else {

@@ -49,8 +49,8 @@ impl Queue {
         self.redis.call(Request::Pipeline(&pipeline)).await
     }
 
-    /// Appends those of `jobs` that are not queued already, in one round trip, and says how many it
-    /// appended.
+    /// Appends those of `jobs` that are not queued already, in one round trip, and says of each, in their
+    /// order, whether it appended it.
     ///
     /// A job counts as queued from its push until a worker of this crate takes it: one that runs may be
     /// queued again. The marker of a queued job is believed for `marker_ttl`; after that the queue itself
@@ -61,9 +61,9 @@ impl Queue {
     ///
     /// # Errors
     /// When Redis cannot be asked. Any part of the jobs may have been pushed; pushing all again is safe.
-    pub async fn push_unique_many(&self, jobs: &[Push], marker_ttl: Duration) -> Result<usize, Error> {
+    pub async fn push_unique_many(&self, jobs: &[Push], marker_ttl: Duration) -> Result<Vec<bool>, Error> {
         if jobs.is_empty() {
-            return Ok(0);
+            return Ok(Vec::new());
         }
         let ttl = marker_ttl.as_millis().clamp(1, i64::MAX as u128).to_string();
         let mut pipeline = Pipeline::new();
@@ -76,8 +76,8 @@ impl Queue {
             }
             pipeline.invoke_script(&call);
         }
-        let pushed: Vec<usize> = self.redis.call(Request::Pipeline(&pipeline)).await?;
-        Ok(pushed.into_iter().sum())
+        let pushed: Vec<Vec<bool>> = self.redis.call(Request::Pipeline(&pipeline)).await?;
+        Ok(pushed.concat())
     }
 }
 

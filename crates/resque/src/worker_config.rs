@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::Error;
+use crate::{Error, Rescues};
 
 /// Times are added to clocks, which end some day.
 const YEAR: Duration = Duration::from_secs(366 * 24 * 3600);
@@ -9,7 +9,7 @@ const YEAR: Duration = Duration::from_secs(366 * 24 * 3600);
 pub(crate) const FAILED_LIMIT: usize = 10_000;
 
 /// How a worker works.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct WorkerConfig {
     /// The queues, the most urgent first; `*` is all that are not named.
     pub queues: Vec<String>,
@@ -32,6 +32,8 @@ pub struct WorkerConfig {
     pub drain: Duration,
     /// How often `*` queues, and a pause of all workers, are looked at.
     pub poll: Duration,
+    /// Where this worker counts the jobs of dead workers that it takes up.
+    pub rescues: Rescues,
 }
 
 impl Default for WorkerConfig {
@@ -47,6 +49,7 @@ impl Default for WorkerConfig {
             job_timeout: Duration::from_secs(600),
             drain: Duration::from_secs(25),
             poll: Duration::from_secs(2),
+            rescues: Rescues::default(),
         }
     }
 }

@@ -304,6 +304,6 @@ async fn what_was_taken_back_can_be_pushed_again_at_once() {
     queue.remove("q", &job("C", 1)).await.unwrap();
     assert_eq!(
         queue.push_unique_many(&[push(1), push(2)], HOUR).await.unwrap(),
-        1
+        [true, false]
     );
 }

@@ -126,8 +126,12 @@ async fn a_rescued_job_knows_it_and_forgets_when_it_ends_well() {
             .raw("HSET", &[b"{resque}:workers:heartbeat", id, old])
             .await;
     }
-    let mut worker = Running::start(&queue, quick(&["q"]));
+    let config = quick(&["q"]);
+    let rescues = config.rescues.clone();
+    let mut worker = Running::start(&queue, config);
     assert_eq!(next(&mut worker.jobs).await.raw, raw);
+    until("the rescue is counted", async || rescues.put_back() == 1).await;
+    assert_eq!(rescues.given_up(), 0);
     until("the dead are not listed", async || {
         let workers = queue.workers().await.unwrap();
         !workers.iter().any(|w| w.id == dead)

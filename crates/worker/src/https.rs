@@ -27,9 +27,12 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tracing::Instrument as _;
 
+use call::Call;
 use pin::{Mismatch, PinVerifier};
 
+mod call;
 mod error;
 mod pin;
 
@@ -138,6 +141,13 @@ impl PinnedClient {
     /// # Errors
     /// There is no complete answer from the server that holds the pinned certificate.
     pub async fn request(&self, request: Request<'_>) -> Result<Response, HttpsError> {
+        let call = Call::begin(self, &request);
+        let answer = self.send(request).instrument(call.span.clone()).await;
+        call.end(&answer);
+        answer
+    }
+
+    async fn send(&self, request: Request<'_>) -> Result<Response, HttpsError> {
         let Timeouts { connect, answer } = self.timeouts;
         let stream = match timeout(connect, self.connect()).await {
             Ok(stream) => stream?,

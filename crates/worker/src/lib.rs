@@ -6,6 +6,7 @@
 
 mod context;
 pub mod https;
+mod metrics;
 mod outcome;
 mod pusher;
 mod renewal;

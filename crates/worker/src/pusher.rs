@@ -4,8 +4,12 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use gatewayzen_core::{JobArgs, State, crash};
+use gatewayzen_bootstrap::telemetry;
+use gatewayzen_core::{JobArgs, State, Step, crash};
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, Span};
+
+use crate::metrics::{METRICS, queue};
 
 /// Pushes jobs. What it fails to push, the dispatcher finds when it looks at the row again: so it never
 /// waits long, and an error is a line in the log.
@@ -29,15 +33,26 @@ impl Pusher {
             queue: step.queue().to_owned(),
             payload: args.payload(step),
         };
+        let span = telemetry::send_span(step.queue(), args.id);
+        if let Some(traceparent) = &args.traceparent {
+            telemetry::set_parent(&span, traceparent);
+        }
+        self.send(step, args.id, job).instrument(span).await;
+    }
+
+    async fn send(&self, step: Step, id: i64, job: resque::Push) {
         let jobs = [job];
         let pushed = self.queue.push_unique_many(&jobs, self.marker_lifetime);
         match crash::around("push", tokio::time::timeout(PUSH_LIMIT, pushed)).await {
+            Ok(Ok(pushed)) if pushed == [true] => METRICS.jobs_pushed.add(1, &[queue(step)]),
             Ok(Ok(_)) => {}
             Ok(Err(error)) => {
-                tracing::warn!(id = args.id, %step, %error, "job not pushed; the dispatcher will")
+                telemetry::fail(&Span::current(), "redis");
+                tracing::warn!(gatewayd.id = id, %step, %error, "job not pushed; the dispatcher will")
             }
             Err(_) => {
-                tracing::warn!(id = args.id, %step, "job not pushed, Redis is slow; the dispatcher will")
+                telemetry::fail(&Span::current(), "timeout");
+                tracing::warn!(gatewayd.id = id, %step, "job not pushed, Redis is slow; the dispatcher will")
             }
         }
     }

@@ -31,7 +31,7 @@ pub(crate) async fn keep(repository: &Repository, lease: &Lease, length: Duratio
             Ok(Ok(LeaseCheck::Superseded)) => return Ended::Superseded,
             Ok(Ok(LeaseCheck::Lost)) => return Ended::Lost,
             Ok(Err(error)) => {
-                tracing::warn!(id = lease.id, %error, "lease not renewed");
+                tracing::warn!(gatewayd.id = lease.id, %error, "lease not renewed");
                 if Instant::now() + length / 3 >= expires - margin {
                     tokio::time::sleep_until(expires - margin).await;
                     return Ended::Lost;

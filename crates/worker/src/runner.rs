@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use gatewayzen_bootstrap::telemetry;
+use gatewayzen_bootstrap::telemetry::{self, metrics::KeyValue};
 use gatewayzen_core::repository::{Finished, Lease, LeaseCheck, Outcome, RepositoryError, Verdict};
 use gatewayzen_core::{Gatewayd, JobArgs, Next, Repository, Step, StepError, crash};
 use resque::{Failure, Job};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument as _;
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
 
+use crate::metrics::{InHand, METRICS, queue, verdict};
 use crate::outcome::outcome;
 use crate::pusher::Pusher;
 use crate::renewal::{Ended, keep};
@@ -85,13 +87,16 @@ impl<S: Steps> Runner<S> {
     }
 
     async fn of_row(&self, step: Step, args: JobArgs) -> Result<(), Failure> {
-        let Some(verdict) = self.take(step, &args).await else {
+        let Some(said) = self.take(step, &args).await else {
             return Ok(());
         };
-        match verdict {
+        METRICS
+            .jobs
+            .add(1, &[queue(step), KeyValue::new("verdict", verdict(&said))]);
+        match said {
             Verdict::Taken(lease) => self.leased(step, lease, Instant::now()).await,
             Verdict::Busy(wait) | Verdict::NotYet(wait) => {
-                tracing::debug!(id = args.id, %step, ?wait, "not now; the job comes back");
+                tracing::debug!(gatewayd.id = args.id, %step, ?wait, "not now; the job comes back");
                 self.pusher.push_once_after(wait, step.state(), args);
                 Ok(())
             }
@@ -106,7 +111,8 @@ impl<S: Steps> Runner<S> {
                 })
             }
             Verdict::NoSuchRow | Verdict::Stale | Verdict::Held | Verdict::Halted | Verdict::Parked => {
-                tracing::info!(id = args.id, generation = args.generation, %step, ?verdict, "nothing to do for this job");
+                let (generation, verdict) = (args.generation, verdict(&said));
+                tracing::info!(gatewayd.id = args.id, generation, %step, verdict, "nothing to do for this job");
                 Ok(())
             }
         }
@@ -140,7 +146,17 @@ impl<S: Steps> Runner<S> {
 
     fn postgres_failed(&self, error: &RepositoryError) {
         tracing::warn!(%error, "no row taken; trying again");
-        self.gate.pause_until(std::time::Instant::now() + POSTGRES_AGAIN);
+        self.pause(POSTGRES_AGAIN);
+    }
+
+    /// Takes no job for a while.
+    fn pause(&self, time: Duration) {
+        let now = std::time::Instant::now();
+        let (until, before) = (now + time, self.gate.paused_until().unwrap_or(now));
+        self.gate.pause_until(until);
+        // What several steps find out at once is one pause.
+        let longer = until.saturating_duration_since(before.max(now));
+        METRICS.paused.add(longer.as_secs_f64(), &[]);
     }
 
     async fn leased(&self, step: Step, lease: Lease, taken: Instant) -> Result<(), Failure> {
@@ -157,7 +173,7 @@ impl<S: Steps> Runner<S> {
             // Guards against the loop of a worker that can lease a row but not read it, such as one that is older
             // than the schema: it backs off, and says why in the row.
             Err(error) => {
-                tracing::error!(id = lease.id, %error, "the row cannot be read");
+                tracing::error!(gatewayd.id = lease.id, %error, "the row cannot be read");
                 let outcome = Outcome::BackOff {
                     after: self.settings.worker.backoff_first,
                     error: format!("the worker {} cannot read the row: {error}", self.owner),
@@ -171,11 +187,19 @@ impl<S: Steps> Runner<S> {
         let span = tracing::info_span!(
             "step",
             otel.name = %step,
+            otel.kind = "consumer",
+            otel.status_code = Empty,
+            "error.type" = Empty,
+            "messaging.system" = "resque",
+            "messaging.operation.name" = "process",
+            "messaging.operation.type" = "process",
+            "messaging.destination.name" = step.queue(),
             gatewayd.id = row.id,
             gatewayd.name = %row.name,
-            state = %row.state,
+            gatewayd.state = %row.state,
+            %step,
             attempt = row.attempts,
-            outcome = tracing::field::Empty,
+            outcome = Empty,
         );
         if let Some(traceparent) = &row.traceparent {
             telemetry::set_parent(&span, traceparent);
@@ -208,19 +232,28 @@ impl<S: Steps> Runner<S> {
             lease: lease.clone(),
             repository: self.repository.clone(),
         };
+        let in_hand = InHand::new(step);
         let begun = Instant::now();
         let result = self.bounded(&context, taken).await;
         log(&result, begun.elapsed());
         if let Err(StepError::Environment(_)) = &result {
-            self.gate
-                .pause_until(std::time::Instant::now() + self.settings.worker.pause);
+            self.pause(self.settings.worker.pause);
         }
         // The deadline counts to the step's end, not to its beginning.
         let mut row = context.gatewayd;
         row.read_at += begun.elapsed();
         let outcome = outcome(&self.settings, &row, result, fastrand::f64());
-        let finished = self.write(lease, &outcome).await?;
-        tracing::Span::current().record("outcome", kind(&outcome));
+        let finished = self.write(lease, &outcome).await;
+        drop(in_hand);
+        let ended = match &finished {
+            None => "unwritten",
+            Some(finished) if finished.check == LeaseCheck::Lost => "lost",
+            Some(_) => kind(&outcome),
+        };
+        Span::current().record("outcome", ended);
+        let labels = [queue(step), KeyValue::new("result", ended)];
+        METRICS.steps.record(begun.elapsed().as_secs_f64(), &labels);
+        let finished = finished?;
         let traceparent = finished.traceparent.clone();
         if let (LeaseCheck::Held, Outcome::Advance { .. }, false, Some(traceparent)) = (
             finished.check,
@@ -277,6 +310,9 @@ impl<S: Steps> Runner<S> {
             biased;
             ended = keep(&self.repository, &context.lease, worker.lease, taken) => {
                 tracing::warn!(?ended, "step cut short");
+                if ended == Ended::Lost {
+                    METRICS.leases_lost.add(1, &[queue(context.step)]);
+                }
                 match ended {
                     Ended::Superseded | Ended::Lost => Err(StepError::Overtaken),
                 }
@@ -305,18 +341,21 @@ impl<S: Steps> Runner<S> {
             {
                 Ok(finished) => {
                     if finished.check == LeaseCheck::Lost {
-                        tracing::warn!(id = lease.id, "the lease was lost: the outcome is not written");
+                        tracing::warn!(
+                            gatewayd.id = lease.id,
+                            "the lease was lost: the outcome is not written"
+                        );
                     }
                     return Some(finished);
                 }
                 // Guards against the commit whose answer got lost: the second try finds the lease gone, and
                 // the dispatcher pushes the next job.
                 Err(error) if error.is_outage() && Instant::now() < give_up => {
-                    tracing::warn!(id = lease.id, %error, "outcome not written; trying again");
+                    tracing::warn!(gatewayd.id = lease.id, %error, "outcome not written; trying again");
                     tokio::time::sleep(POSTGRES_AGAIN).await;
                 }
                 Err(error) => {
-                    tracing::error!(id = lease.id, %error, "outcome not written; the row waits for its lease to expire");
+                    tracing::error!(gatewayd.id = lease.id, %error, "outcome not written; the row waits for its lease to expire");
                     return None;
                 }
             }
@@ -342,8 +381,10 @@ fn kind(outcome: &Outcome) -> &'static str {
     }
 }
 
+/// One line for the end of a step, and its error on its span.
 fn log(result: &Result<Next, StepError>, took: Duration) {
     let took_ms = took.as_millis() as u64;
+    let fail = |kind| telemetry::fail(&Span::current(), kind);
     match result {
         Ok(Next::Advance { done, .. }) => tracing::info!(took_ms, done, "step done"),
         Ok(Next::WaitUntil { waiting_for, .. } | Next::AwaitTurn { waiting_for, .. }) => {
@@ -351,12 +392,15 @@ fn log(result: &Result<Next, StepError>, took: Duration) {
         }
         Err(StepError::Overtaken) => tracing::info!(took_ms, "step overtaken"),
         Err(StepError::Transient(p)) => {
+            fail("transient");
             tracing::warn!(took_ms, error = p.sentence, context = p.context, "step failed")
         }
         Err(StepError::Permanent(p)) => {
+            fail("permanent");
             tracing::error!(took_ms, error = p.sentence, context = p.context, "step parked")
         }
         Err(StepError::Environment(p)) => {
+            fail("environment");
             tracing::error!(
                 took_ms,
                 error = p.sentence,

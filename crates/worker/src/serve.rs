@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use gatewayzen_bootstrap::{Error, Service};
-use resque::{Gate, WorkerConfig};
+use resque::{Gate, Rescues, WorkerConfig};
 
+use crate::metrics::METRICS;
 use crate::{Runner, RunnerSettings, Steps};
 
 /// Each step has its own limit and an outage of Postgres is waited out: this only ends what hangs beside them.
@@ -20,6 +21,7 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 pub async fn serve<S: Steps>(service: Service, steps: S) -> Result<(), Error> {
     let (repository, queue) = (service.repository().await?, service.queue().await?);
     let worker = service.settings.worker.clone();
+    let rescues = Rescues::default();
     let config = WorkerConfig {
         queues: service.queues.clone(),
         // Guards against the queue of one state that hanging hosts keep full, which would hold up all other states.
@@ -27,9 +29,11 @@ pub async fn serve<S: Steps>(service: Service, steps: S) -> Result<(), Error> {
         slots: worker.slots,
         job_timeout: JOB_TIMEOUT,
         drain: worker.drain + LAST_WORDS,
+        rescues: rescues.clone(),
         ..WorkerConfig::default()
     };
     let gate = Gate::new();
+    METRICS.begin(&service.queues, worker.slots, rescues, gate.clone());
     let paused = gate.clone();
     service.health.add_probe("worker", move || {
         let left = paused

@@ -2,18 +2,22 @@
 //! and the services as processes.
 
 mod bed;
+mod collector;
 mod database;
 mod local;
 mod npm;
 mod process;
+mod scrape;
 mod servers;
 mod stand;
 
 pub use bed::{Bed, Options};
+pub use collector::{Collector, Seen};
 pub use database::Database;
 pub use local::{LocalFleet, Mode};
 pub use npm::{npm_folder, npm_peer};
 pub use process::{ServiceProcess, binary, run};
+pub use scrape::{Scrape, Series};
 pub use servers::{PostgresServer, RedisServer, free_port};
 pub use stand::Stand;
 

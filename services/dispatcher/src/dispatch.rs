@@ -1,8 +1,13 @@
 //! The dispatcher's loop: from due rows in Postgres to jobs in Redis.
 
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use gatewayzen_bootstrap::settings::Settings;
+use gatewayzen_bootstrap::telemetry::{
+    self,
+    metrics::{self, Counter, KeyValue},
+};
 use gatewayzen_core::repository::{DueJob, DueListener, Halt, RepositoryError};
 use gatewayzen_core::{JobArgs, Repository, State, crash};
 use tokio_util::sync::CancellationToken;
@@ -60,7 +65,7 @@ impl Dispatcher {
         let mut failed = Vec::new();
         for row in parked {
             let (id, state, fault) = (row.id, row.state, row.fault);
-            tracing::error!(id, %state, fault, "row parked: past its deadline");
+            tracing::error!(gatewayd.id = id, gatewayd.state = %state, fault, "row parked: past its deadline");
             let failure = resque::Failure::new("Overdue", fault);
             failed.extend(job(state, id, row.generation, None).map(|job| (job, failure)));
         }
@@ -82,6 +87,7 @@ impl Dispatcher {
     }
 
     async fn push(&self, due: &[DueJob]) -> Result<usize, RoundError> {
+        let due: Vec<&DueJob> = due.iter().filter(|row| row.state.is_working()).collect();
         let jobs: Vec<resque::Push> = due
             .iter()
             .filter_map(|row| job(row.state, row.id, row.generation, row.traceparent.clone()))
@@ -91,10 +97,19 @@ impl Dispatcher {
         }
         // A marker that outlives a few looks, so that looking again never grows a backlog.
         let lifetime = self.settings.worker.look_again * 3;
-        match tokio::time::timeout(PUSH_LIMIT, self.queue.push_unique_many(&jobs, lifetime)).await {
-            Ok(pushed) => Ok(pushed?),
-            Err(_) => Err(RoundError::RedisSlow),
+        let pushed =
+            match tokio::time::timeout(PUSH_LIMIT, self.queue.push_unique_many(&jobs, lifetime)).await {
+                Ok(pushed) => pushed?,
+                Err(_) => return Err(RoundError::RedisSlow),
+            };
+        let mut new = 0;
+        for ((row, job), pushed) in due.iter().zip(&jobs).zip(pushed) {
+            if pushed {
+                tell(row, &job.queue);
+                new += 1;
+            }
         }
+        Ok(new)
     }
 
     /// Rounds until told to stop, each as soon as something is due.
@@ -183,6 +198,23 @@ impl Dispatcher {
             }
         }
     }
+}
+
+/// One line, one point in the walk's trace and one count for a job that was pushed. Of those that were queued already, and of
+/// rounds, there is none: they would be most of all lines.
+fn tell(row: &DueJob, queue: &str) {
+    static PUSHED: LazyLock<Counter<u64>> = LazyLock::new(|| {
+        metrics::counter(
+            "gatewayzen.jobs.pushed",
+            "Jobs pushed to a queue by this process; one that was queued already does not count.",
+        )
+    });
+    PUSHED.add(1, &[KeyValue::new("queue", queue.to_owned())]);
+    let span = telemetry::send_span(queue, row.id);
+    if let Some(traceparent) = &row.traceparent {
+        telemetry::set_parent(&span, traceparent);
+    }
+    span.in_scope(|| tracing::info!(gatewayd.state = %row.state, generation = row.generation, "job pushed"));
 }
 
 /// The job of a row; none in a state that has no step.

@@ -1,6 +1,7 @@
 //! The dispatcher: finds rows whose step is due in Postgres and pushes their jobs to Redis. Any number may run.
 
 mod dispatch;
+mod figures;
 mod sweep;
 
 use std::process::ExitCode;
@@ -15,6 +16,11 @@ fn main() -> ExitCode {
             owner: service.identity(),
             settings: service.settings.clone(),
         };
+        figures::measure(
+            dispatcher.repository.clone(),
+            dispatcher.queue.clone(),
+            dispatcher.settings.dispatcher.period,
+        );
         let sweeps = sweep::ask_on_period(
             dispatcher.repository.clone(),
             dispatcher.settings.sweep.every,

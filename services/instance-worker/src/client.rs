@@ -9,6 +9,7 @@ use aws_smithy_http_client::{Builder, tls};
 use gatewayzen_bootstrap::{ConfigError, Error, GOOD};
 
 use crate::errors::{Failure, Meaning};
+use crate::observe::Observer;
 
 /// How often the SDK sends a call that may be repeated.
 const TRIES: u32 = 3;
@@ -33,7 +34,8 @@ pub async fn connect(region: &str) -> Result<Client, ConfigError> {
             "no AWS region is known: set it, or AWS_REGION in the environment",
         ));
     }
-    Ok(Client::new(&config))
+    let config = aws_sdk_ec2::config::Builder::from(&config).interceptor(Observer::new());
+    Ok(Client::from_conf(config.build()))
 }
 
 /// The SDK's configuration as this worker wants it, to be completed by what the environment says.

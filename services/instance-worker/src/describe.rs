@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{Filter, Instance, InstanceStateName};
+use gatewayzen_bootstrap::telemetry;
 use time::OffsetDateTime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::errors::{Failure, shortened};
+use crate::observe;
 use crate::request::{ATTEMPT_TAG, FLEET_TAG, GATEWAYD_TAG, NAME_TAG};
 
 /// EC2's limit of values in one filter.
@@ -126,6 +129,17 @@ impl Describer {
     /// # Errors
     /// The call failed, for all who waited for it.
     pub async fn ask(&self, by: By, value: &str) -> Answer {
+        let span = observe::span(CALL);
+        // How long this step waited for the call that it shares with others.
+        span.record("gatewayzen.shared", true);
+        let answer = self.ask_unseen(by, value).instrument(span.clone()).await;
+        if let Err(failure) = &answer {
+            telemetry::fail(&span, failure.kind());
+        }
+        answer
+    }
+
+    async fn ask_unseen(&self, by: By, value: &str) -> Answer {
         let (answer, answered) = oneshot::channel();
         let ended = || Failure::unanswered(CALL, "this process stops asking");
         self.asks

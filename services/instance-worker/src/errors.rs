@@ -111,6 +111,15 @@ impl Failure {
         }
     }
 
+    /// EC2's code, or that there is none, in one word for traces.
+    pub fn kind(&self) -> &str {
+        match (self.meaning, self.code.as_str()) {
+            (Meaning::Credentials, "") => "not_sent",
+            (_, "") => "no_answer",
+            (_, code) => code,
+        }
+    }
+
     /// As the end of a step that did not expect it.
     pub fn step_error(&self) -> StepError {
         let sentence = self.sentence();

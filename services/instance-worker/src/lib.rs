@@ -10,6 +10,7 @@ pub mod host_key;
 mod hostile;
 pub mod image;
 mod launch;
+mod observe;
 pub mod request;
 pub mod steps;
 pub mod sweep;

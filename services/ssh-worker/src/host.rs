@@ -8,6 +8,7 @@ use gatewayzen_worker::StepContext;
 
 use crate::command::{End, Output};
 use crate::identity::{Accepted, fingerprint, line};
+use crate::observe;
 use crate::parse::shown;
 use crate::remote::{self, Command};
 use crate::session::{ConnectError, FleetKey, Session};
@@ -131,7 +132,7 @@ impl<'a> Host<'a> {
             if !booting || !matches!(error, ConnectError::Unreachable(_)) {
                 return Err(steps.not_connected(&row.name, address, &error).into());
             }
-            tracing::debug!(address, %error, "not up yet");
+            tracing::debug!(server.address = address, %error, "not up yet");
             if begun.elapsed() >= BOOT_PATIENCE {
                 let waiting_for = format!("its SSH server at {address} to answer (last: {error})");
                 return Err(Halt::Wait {
@@ -201,10 +202,11 @@ impl<'a> Host<'a> {
         let line = remote::line_with(settings, command, gatewayd, lease, variables, time);
         let (name, address) = (command.name(), self.session.address());
         let begun = Instant::now();
-        let ran = crash::around(name, self.session.run(&line)).await;
+        let running = observe::command(name, address, self.steps.ssh_port, self.session.run(&line));
+        let ran = crash::around(name, running).await;
         tracing::debug!(
             command = name,
-            address,
+            server.address = address,
             took_ms = begun.elapsed().as_millis() as u64,
             ?ran,
             "command"

@@ -13,6 +13,7 @@ pub mod identity;
 mod hostile;
 mod key;
 mod logins;
+mod observe;
 pub mod parse;
 mod redact;
 pub mod remote;

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use crate::command::{self, Broken, Output};
 use crate::identity::{Accepted, fingerprint};
+use crate::observe::{self, Open};
 use crate::parse::shown;
 use crate::remote::Line;
 
@@ -149,6 +150,17 @@ impl Ssh {
         accepted: &Accepted,
         reach: Duration,
     ) -> Result<Session, ConnectError> {
+        let connecting = self.reach(which, address, accepted, reach);
+        observe::connecting(address, self.settings.port, connecting).await
+    }
+
+    async fn reach(
+        &self,
+        which: FleetKey,
+        address: &str,
+        accepted: &Accepted,
+        reach: Duration,
+    ) -> Result<Session, ConnectError> {
         let limit = self.settings.connect_timeout;
         let unreachable = |text: String| ConnectError::Unreachable(text);
         let place = match timeout(limit, self.host(address).acquire_owned()).await {
@@ -216,6 +228,7 @@ impl Ssh {
             address: address.to_owned(),
             reason,
             output_limit: self.settings.output_limit,
+            _open: Open::new(),
             _place: place,
         };
         match let_in {
@@ -277,6 +290,7 @@ pub struct Session {
     address: String,
     reason: watch::Receiver<Option<String>>,
     output_limit: usize,
+    _open: Open,
     _place: OwnedSemaphorePermit,
 }
 

@@ -3,6 +3,7 @@
 use gatewayzen_core::StepError;
 
 use crate::api::{Api, ColdWallet};
+use crate::observe::count_check;
 
 /// Sees to it that the gatewayd has this cold wallet, now and after its next restart. May be repeated at will:
 /// a run that was cut short anywhere is mended by the next.
@@ -10,7 +11,7 @@ use crate::api::{Api, ColdWallet};
 /// # Errors
 /// The gatewayd has another wallet, which stays as it is; or it was not seen to have this one.
 pub async fn converge(api: &Api, address: &str) -> Result<(), StepError> {
-    let hint = match api.cold_wallet().await? {
+    let hint = match look(api, address).await? {
         ColdWallet::Set(found) if found != address => return Err(another(&found, address)),
         ColdWallet::Set(_) => "it was there before".to_owned(),
         ColdWallet::Unset => api.set_cold_wallet(address).await?,
@@ -19,7 +20,7 @@ pub async fn converge(api: &Api, address: &str) -> Result<(), StepError> {
     // a worker may have died between the two calls.
     api.save().await.map_err(|error| error.with_context(&hint))?;
     // Only this tells whether it was set.
-    match api.cold_wallet().await? {
+    match look(api, address).await? {
         ColdWallet::Set(found) if found == address => Ok(()),
         ColdWallet::Set(found) => Err(another(&found, address)),
         ColdWallet::Unset => Err(StepError::transient(
@@ -43,6 +44,18 @@ fn named(found: &str) -> String {
             found.chars().count()
         )
     }
+}
+
+/// Looks at the server's wallet, and counts what was seen.
+async fn look(api: &Api, address: &str) -> Result<ColdWallet, StepError> {
+    let seen = api.cold_wallet().await;
+    count_check(match &seen {
+        Ok(ColdWallet::Set(found)) if found == address => "ours",
+        Ok(ColdWallet::Set(_)) => "another",
+        Ok(ColdWallet::Unset) => "none",
+        Err(_) => "no_answer",
+    });
+    seen
 }
 
 fn another(found: &str, kept: &str) -> StepError {

@@ -5,4 +5,5 @@ pub mod converge;
 pub mod copies;
 #[cfg(test)]
 mod hostile;
+mod observe;
 pub mod step;

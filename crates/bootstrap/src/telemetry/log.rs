@@ -3,11 +3,14 @@
 use std::fmt;
 use std::io::IsTerminal as _;
 
+use opentelemetry::Context;
+use opentelemetry::trace::TraceContextExt as _;
+use serde_json::{Map, Value};
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::filter::{FilterExt as _, LevelFilter, filter_fn};
-use tracing_subscriber::fmt::format::{Format, Json, JsonFields, Writer};
+use tracing_subscriber::fmt::format::{JsonFields, Writer};
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
 use tracing_subscriber::layer::Filter;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{EnvFilter, Layer};
@@ -32,17 +35,11 @@ where
                 .with_filter(filter)
                 .boxed()
         }
-        LogFormat::Json => {
-            let format = JsonLines {
-                service,
-                format: Format::default().json().flatten_event(true),
-            };
-            lines
-                .fmt_fields(JsonFields::new())
-                .event_format(format)
-                .with_filter(filter)
-                .boxed()
-        }
+        LogFormat::Json => lines
+            .fmt_fields(JsonFields::new())
+            .event_format(JsonLines(service))
+            .with_filter(filter)
+            .boxed(),
     })
 }
 
@@ -56,7 +53,10 @@ fn filter<S: Subscriber>(asked: &str) -> Result<impl Filter<S> + use<S>, ConfigE
     let asked = EnvFilter::try_new(asked)
         .map_err(|error| ConfigError::of("telemetry.log", format!("not a log filter: {error}")))?;
     let quiet = filter_fn(harmless).with_max_level_hint(LevelFilter::TRACE);
-    Ok(asked.and(quiet))
+    // Whatever is asked for: a warning without the gatewayd that it is about helps nobody.
+    let whose = filter_fn(|metadata| metadata.is_span() && *metadata.level() <= Level::INFO)
+        .with_max_level_hint(LevelFilter::INFO);
+    Ok(asked.or(whose).and(quiet))
 }
 
 fn harmless(metadata: &Metadata<'_>) -> bool {
@@ -77,17 +77,14 @@ impl FormatTime for TimeAndService {
     }
 }
 
-/// The usual JSON line with the service's name as one more field, in front.
-struct JsonLines {
-    service: &'static str,
-    format: Format<Json>,
-}
+/// One flat JSON object a line: what happened, in which trace, and all fields of the event and of the spans around it, under
+/// the names that they have as attributes in the trace. An inner one wins.
+struct JsonLines(&'static str);
 
 impl<S, N> FormatEvent<S, N> for JsonLines
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
-    Format<Json>: FormatEvent<S, N>,
 {
     fn format_event(
         &self,
@@ -95,11 +92,53 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let mut line = String::new();
-        self.format.format_event(context, Writer::new(&mut line), event)?;
-        let rest = line.strip_prefix('{').ok_or(fmt::Error)?;
-        write!(writer, "{{\"service\":{:?},{rest}", self.service)
+        let mut fields = Map::new();
+        for span in context
+            .event_scope()
+            .into_iter()
+            .flat_map(|scope| scope.from_root())
+        {
+            if let Some(formatted) = span.extensions().get::<FormattedFields<N>>() {
+                fields.extend(object(&formatted.fields));
+            }
+        }
+        let mut own = String::new();
+        context.format_fields(Writer::new(&mut own), event)?;
+        fields.extend(object(&own));
+        // How a span shows in the trace, which is no fact of the line.
+        fields.retain(|name, _| !name.starts_with("otel."));
+
+        let mut time = String::new();
+        SystemTime.format_time(&mut Writer::new(&mut time))?;
+        let message = fields.remove("message").unwrap_or_default();
+        let metadata = event.metadata();
+        let mut head = vec![
+            ("timestamp", Value::from(time)),
+            ("level", metadata.level().as_str().into()),
+            ("service", self.0.into()),
+            ("message", message),
+            ("target", metadata.target().into()),
+        ];
+        let around = Context::current();
+        let around = around.span().span_context().clone();
+        if around.is_valid() {
+            head.push(("trace_id", around.trace_id().to_string().into()));
+            head.push(("span_id", around.span_id().to_string().into()));
+        }
+        let head = head.into_iter().map(|(name, value)| (name.to_owned(), value));
+        // A field of these names would make the line two things at once.
+        fields.retain(|name, _| !["timestamp", "level", "service", "target"].contains(&name.as_str()));
+        for (number, (name, value)) in head.chain(fields).enumerate() {
+            let before = if number == 0 { '{' } else { ',' };
+            write!(writer, "{before}{}:{value}", Value::from(name))?;
+        }
+        writeln!(writer, "}}")
     }
+}
+
+/// Fields as [`JsonFields`] writes them.
+fn object(text: &str) -> Map<String, Value> {
+    serde_json::from_str(text).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -169,28 +208,79 @@ pub(super) mod tests {
         }
     }
 
-    #[test]
-    fn a_json_line_is_one_object_with_the_service_and_the_span() {
+    /// What is logged in JSON meanwhile, a line each.
+    fn logged(filtered: &str, work: impl FnOnce()) -> Vec<Value> {
         let lines = Lines::default();
-        let format = JsonLines {
-            service: "dispatcher",
-            format: Format::default().json().flatten_event(true),
-        };
         let layer = tracing_subscriber::fmt::layer()
             .with_writer(lines.writer())
             .fmt_fields(JsonFields::new())
-            .event_format(format);
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
-            tracing::info_span!("step", gatewayd = 42)
-                .in_scope(|| tracing::warn!(attempt = 3, "it \"hangs\""));
-        });
+            .event_format(JsonLines("dispatcher"))
+            .with_filter(filter(filtered).unwrap());
+        let ids = super::super::trace::layer(&super::super::trace::ids_only());
+        let subscriber = tracing_subscriber::registry().with(ids).with(layer);
+        tracing::subscriber::with_default(subscriber, work);
         let text = lines.text();
-        assert_eq!(text.lines().count(), 1);
-        let line: serde_json::Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(line["service"], "dispatcher");
-        assert_eq!(line["level"], "WARN");
-        assert_eq!(line["message"], "it \"hangs\"");
-        assert_eq!(line["attempt"], 3);
-        assert_eq!(line["span"]["gatewayd"], 42);
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn a_json_line_is_one_flat_object_with_its_trace_and_what_the_spans_around_it_know() {
+        let lines = logged("info", || {
+            let step = tracing::info_span!(
+                "step",
+                otel.name = "x",
+                gatewayd.id = 42,
+                outcome = tracing::field::Empty
+            );
+            super::super::set_parent(&step, "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+            step.in_scope(|| {
+                step.record("outcome", "park");
+                tracing::info_span!("call", gatewayd.id = 43)
+                    .in_scope(|| tracing::warn!(attempt = 3, service = "another", "it \"hangs\""));
+                tracing::info!("two\nlines");
+            });
+            tracing::info!("of no step");
+        });
+        assert_eq!(lines.len(), 3, "{lines:?}");
+        let line = lines[0].as_object().unwrap();
+        for (name, value) in [
+            ("service", "dispatcher"),
+            ("level", "WARN"),
+            ("message", "it \"hangs\""),
+            ("trace_id", "0af7651916cd43dd8448eb211c80319c"),
+            ("outcome", "park"),
+        ] {
+            assert_eq!(line[name], value, "{name}");
+        }
+        assert_eq!((&line["attempt"], &line["gatewayd.id"]), (&3.into(), &43.into()));
+        assert_eq!(line["span_id"].as_str().unwrap().len(), 16);
+        assert_ne!(line["span_id"], lines[1]["span_id"]);
+        assert!(
+            line.values().all(|value| !value.is_object()) && !line.contains_key("otel.name"),
+            "{line:?}"
+        );
+        assert_eq!(lines[1]["gatewayd.id"], 42);
+        assert!(
+            !lines[2].as_object().unwrap().contains_key("trace_id"),
+            "{:?}",
+            lines[2]
+        );
+    }
+
+    #[test]
+    fn a_warning_says_whose_it_is_though_nothing_below_warnings_is_asked_for() {
+        let lines = logged("warn", || {
+            tracing::info_span!("step", gatewayd.id = 42).in_scope(|| {
+                tracing::info!("not asked for");
+                tracing::warn!("asked for");
+            });
+        });
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert_eq!(
+            (&lines[0]["message"], &lines[0]["gatewayd.id"]),
+            (&"asked for".into(), &42.into())
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! Export of traces over OTLP/HTTP.
+//! Export of traces and metrics over OTLP/HTTP.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use opentelemetry_http::hyper::HyperClient;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
-use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _};
-use opentelemetry_sdk::Resource;
+use opentelemetry_otlp::{
+    MetricExporter, Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _,
+};
 use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider};
 use tokio::runtime::Handle;
 
@@ -26,7 +27,7 @@ pub(super) fn provider(
     runtime: &Handle,
 ) -> Result<SdkTracerProvider, String> {
     let endpoint = endpoint.trim_end_matches('/');
-    let client = Client::new(endpoint, runtime);
+    let client = Client::new("traces", endpoint, runtime);
     let exporter = SpanExporter::builder()
         .with_http()
         .with_http_client(client)
@@ -40,9 +41,22 @@ pub(super) fn provider(
         .build();
     Ok(SdkTracerProvider::builder()
         .with_span_processor(batches)
-        .with_resource(Resource::builder().with_service_name(service).build())
+        .with_resource(super::resource(service))
         .with_id_generator(Ids)
         .build())
+}
+
+/// Sends metrics to the same collector.
+pub(super) fn metrics(endpoint: &str, runtime: &Handle) -> Result<MetricExporter, String> {
+    let endpoint = endpoint.trim_end_matches('/');
+    MetricExporter::builder()
+        .with_http()
+        .with_http_client(Client::new("metrics", endpoint, runtime))
+        .with_protocol(Protocol::HttpBinary)
+        .with_endpoint(format!("{endpoint}/v1/metrics"))
+        .with_timeout(EXPORT_LIMIT)
+        .build()
+        .map_err(|error| format!("the exporter cannot be built: {error}"))
 }
 
 /// hyper's client, made fit for the exporter's own thread, where no reactor runs: requests are sent from the
@@ -51,29 +65,32 @@ pub(super) fn provider(
 struct Client {
     inner: HyperClient,
     runtime: Handle,
+    /// What it sends.
+    what: &'static str,
     endpoint: String,
     outage: AtomicBool,
 }
 
 impl Client {
-    fn new(endpoint: &str, runtime: &Handle) -> Client {
+    fn new(what: &'static str, endpoint: &str, runtime: &Handle) -> Client {
         Client {
             inner: HyperClient::with_default_connector(EXPORT_LIMIT, None),
             runtime: runtime.clone(),
+            what,
             endpoint: endpoint.to_owned(),
             outage: AtomicBool::new(false),
         }
     }
 
     fn note(&self, failure: Option<String>) {
-        let endpoint = &self.endpoint;
+        let (what, endpoint) = (self.what, &self.endpoint);
         match failure {
             Some(reason) if !self.outage.swap(true, Ordering::Relaxed) => tracing::warn!(
-                "traces cannot be sent to {endpoint}: {reason}; they are dropped until it takes them; \
+                "{what} cannot be sent to {endpoint}: {reason}; they are dropped until it takes them; \
                  check telemetry.otlp_endpoint and the collector"
             ),
             None if self.outage.swap(false, Ordering::Relaxed) => {
-                tracing::info!("traces are sent to {endpoint} again");
+                tracing::info!("{what} are sent to {endpoint} again");
             }
             _ => {}
         }
@@ -153,11 +170,11 @@ mod tests {
             .with_writer(lines.writer())
             .with_ansi(false);
         let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(layer));
-        let client = Client::new(&endpoint, &Handle::current());
+        let client = Client::new("traces", &endpoint, &Handle::current());
         for _ in 0..7 {
             send(&client).await;
         }
-        send(&Client::new("http://127.0.0.1:1", &Handle::current())).await;
+        send(&Client::new("traces", "http://127.0.0.1:1", &Handle::current())).await;
 
         let text = lines.text();
         let seen: Vec<&str> = text.lines().filter(|line| line.contains("traces")).collect();

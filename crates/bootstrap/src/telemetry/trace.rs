@@ -1,6 +1,7 @@
 //! One trace for a walk: its context is the row's `traceparent`, in the form of W3C Trace Context.
 
 use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use opentelemetry::trace::{
@@ -8,7 +9,8 @@ use opentelemetry::trace::{
     Tracer, TracerProvider as _,
 };
 use opentelemetry::{Context, KeyValue, global};
-use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator, SdkTracerProvider};
+use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator, Sampler, SdkTracerProvider};
+use tracing::field::Empty;
 use tracing::{Span, Subscriber};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::Layer;
@@ -30,6 +32,49 @@ where
         .with_filter(LevelFilter::INFO)
 }
 
+/// A provider whose spans have ids and are never recorded.
+pub(super) fn ids_only() -> SdkTracerProvider {
+    SdkTracerProvider::builder()
+        .with_sampler(Sampler::AlwaysOff)
+        .with_id_generator(Ids)
+        .build()
+}
+
+static EXPORTS: AtomicBool = AtomicBool::new(false);
+
+/// Says that spans go somewhere.
+pub(super) fn exports() {
+    EXPORTS.store(true, Ordering::Relaxed);
+}
+
+/// Whether spans of this process go anywhere.
+pub fn exports_traces() -> bool {
+    EXPORTS.load(Ordering::Relaxed)
+}
+
+/// Marks a client span as failed. `error_type` is one of few: a code, a status, the name of an error; never a text that may
+/// hold anything. The span must have the fields `otel.status_code` and `error.type`, empty until now.
+pub fn fail(span: &Span, error_type: &str) {
+    span.record("otel.status_code", "ERROR");
+    span.record("error.type", error_type);
+}
+
+/// The span of a job's push, a producer's by the conventions for messaging.
+pub fn send_span(queue: &str, gatewayd: i64) -> Span {
+    tracing::info_span!(
+        "send",
+        otel.name = format!("send {queue}"),
+        otel.kind = "producer",
+        otel.status_code = Empty,
+        "error.type" = Empty,
+        "messaging.system" = "resque",
+        "messaging.operation.name" = "send",
+        "messaging.operation.type" = "send",
+        "messaging.destination.name" = queue,
+        gatewayd.id = gatewayd,
+    )
+}
+
 /// Makes a span a child of the span that `traceparent` names. Call it before the span is first entered;
 /// afterwards, or with a text that is no traceparent, it does nothing.
 pub fn set_parent(span: &Span, traceparent: &str) {
@@ -39,7 +84,7 @@ pub fn set_parent(span: &Span, traceparent: &str) {
     }
 }
 
-/// The span as a traceparent, for those that come after it; `None` when no exporter is configured.
+/// The span as a traceparent, for those that come after it; `None` where spans have no ids, as in most tests.
 pub fn traceparent_of(span: &Span) -> Option<String> {
     let context = span.context();
     let context = context.span().span_context().clone();

@@ -5,6 +5,7 @@
 
 mod decommission;
 mod doors;
+mod figures;
 mod halts;
 mod identities;
 mod launches;
@@ -23,6 +24,7 @@ use uuid::Uuid;
 
 pub use decommission::DecommissionPolicy;
 pub use doors::{Move, Refused};
+pub use figures::{Figures, StateFigures, SweepFigures};
 pub use halts::Halt;
 pub use identities::{Audited, HostIdentity, Reset};
 pub use launches::{LaunchAttempt, Opening};

@@ -1,6 +1,6 @@
 -- Pushes the jobs that are not queued already. ARGV: key prefix, how long a marker is believed in ms, then
--- queue and payload in turn. Answers how many were pushed.
-local prefix, believed, pushed = ARGV[1], tonumber(ARGV[2]), 0
+-- queue and payload in turn. Answers for each whether it was pushed: 1 or 0.
+local prefix, believed, pushed = ARGV[1], tonumber(ARGV[2]), {}
 -- A marker outlives the time for which it is believed, so that after it the queue itself is asked: a backlog
 -- that nobody takes does not grow by one more push each time, and a queue that was cleared is filled again.
 local kept = believed * 10
@@ -25,7 +25,7 @@ for i = 3, #ARGV, 2 do
     -- Workers look for the markers of these queues only.
     redis.call('SADD', prefix .. 'unique', queue)
     redis.call('RPUSH', list, payload)
-    pushed = pushed + 1
   end
+  pushed[#pushed + 1] = queued and 0 or 1
 end
 return pushed

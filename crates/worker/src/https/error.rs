@@ -97,3 +97,22 @@ pub enum HttpsError {
         reason: String,
     },
 }
+
+impl HttpsError {
+    /// Which of these it is, in one word for traces and metrics.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            HttpsError::Connect { .. } => "connect",
+            HttpsError::ConnectTimeout { .. } => "connect_timeout",
+            HttpsError::NotPinned { .. } => "not_pinned",
+            HttpsError::NotOwner { .. } => "not_owner",
+            HttpsError::Unusable { .. } => "unusable",
+            HttpsError::Handshake { .. } => "handshake",
+            HttpsError::Closed { .. } => "closed",
+            HttpsError::AnswerTimeout { .. } => "answer_timeout",
+            HttpsError::TooLarge { .. } => "too_large",
+            HttpsError::NotHttp { .. } => "not_http",
+        }
+    }
+}

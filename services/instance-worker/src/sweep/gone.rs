@@ -6,6 +6,7 @@ use std::time::Duration;
 use gatewayzen_core::repository::{Bereft, Missed, SweepLease};
 use gatewayzen_core::sweep::{Fate, GoneRow, Report};
 use gatewayzen_core::{JobArgs, State};
+use tracing::Instrument as _;
 
 use super::{Sweeper, refuse, text};
 use crate::describe::{By, Seen};
@@ -66,12 +67,13 @@ impl Sweeper {
                     row.instance_id.clone(),
                 );
                 let describer = self.describer.clone();
-                tokio::spawn(async move {
+                let look = async move {
                     match known {
                         Some(known) => Ok(Some(known)),
                         None => Ok(describer.ask(By::Id, &id).await?.into_iter().next()),
                     }
-                })
+                };
+                tokio::spawn(look.in_current_span())
             })
             .collect();
         let mut shown = Vec::with_capacity(asks.len());
@@ -154,8 +156,9 @@ impl Sweeper {
         {
             Ok(Some(generation)) => {
                 tracing::error!(
-                    id = row.id,
-                    state = row.state,
+                    gatewayd.id = row.id,
+                    gatewayd.name = row.name,
+                    gatewayd.state = row.state,
                     fault,
                     "row parked: its machine is gone"
                 );
@@ -190,8 +193,11 @@ impl Sweeper {
         // Without Redis only this way of three to retry is lost.
         match tokio::time::timeout(PUSH_LIMIT, self.queue.push_failed(&failed, &self.owner)).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(id = row.id, %error, "no failed job for a parked row"),
-            Err(_) => tracing::warn!(id = row.id, "no failed job for a parked row: Redis is slow"),
+            Ok(Err(error)) => tracing::warn!(gatewayd.id = row.id, %error, "no failed job for a parked row"),
+            Err(_) => tracing::warn!(
+                gatewayd.id = row.id,
+                "no failed job for a parked row: Redis is slow"
+            ),
         }
     }
 }

@@ -6,13 +6,16 @@ mod orphans;
 use std::time::Duration;
 
 use aws_sdk_ec2::Client;
-use gatewayzen_bootstrap::{Error, Service, settings};
+use gatewayzen_bootstrap::{Error, Service, settings, telemetry};
 use gatewayzen_core::repository::SweepLease;
 use gatewayzen_core::sweep::{Fate, Machine, Report};
 use gatewayzen_core::{Repository, crash};
 use tokio::time::Instant;
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
 
 use crate::describe::{By, Describer, Seen};
+use crate::observe::count_sweep;
 use crate::steps::InstanceSteps;
 
 /// How often a worker looks for a sweep that was asked for.
@@ -58,7 +61,20 @@ impl Sweeper {
         loop {
             let asked = Instant::now();
             match self.repository.claim_sweep(&self.owner, self.lease).await {
-                Ok(Some(lease)) => crash::within("sweep", self.take(&lease, asked)).await,
+                Ok(Some(lease)) => {
+                    // A trace of its own: a sweep is of no walk.
+                    let span = tracing::info_span!(
+                        parent: None,
+                        "sweep",
+                        sweep = lease.id,
+                        act = lease.act,
+                        otel.status_code = Empty,
+                        "error.type" = Empty,
+                        "gatewayzen.sweep.machines" = Empty,
+                        "gatewayzen.sweep.ended" = Empty,
+                    );
+                    crash::within("sweep", self.take(&lease, asked).instrument(span)).await;
+                }
                 Ok(None) => down = false,
                 Err(error) => {
                     // One line for an outage, not one for a try.
@@ -76,14 +92,21 @@ impl Sweeper {
         let swept = tokio::select! {
             // Guards against the process that was frozen: when it wakes up, the lease's end is looked at before it goes on.
             biased;
-            error = self.keep(lease, taken) => return tracing::warn!(sweep = lease.id, error, "sweep given up"),
+            error = self.keep(lease, taken) => {
+                telemetry::fail(&Span::current(), "lease_lost");
+                return tracing::warn!(sweep = lease.id, error, "sweep given up");
+            }
             swept = self.sweep(lease) => swept,
         };
         match &swept {
             Ok(report) => tell(lease, report),
-            Err(error) => tracing::warn!(sweep = lease.id, error, "sweep failed"),
+            Err(error) => {
+                telemetry::fail(&Span::current(), "failed");
+                tracing::warn!(sweep = lease.id, error, "sweep failed");
+            }
         }
         let ended = swept.as_ref().map_err(String::as_str);
+        count_sweep(ended);
         if let Err(error) = self.repository.finish_sweep(lease, ended).await {
             tracing::warn!(sweep = lease.id, %error, "the end of a sweep could not be written: it is begun again");
         }
