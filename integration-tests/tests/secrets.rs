@@ -492,10 +492,7 @@ async fn revealing_is_an_act() {
         "secrets", "reveal", "acme-0", "wallet", "--to", path, "--reason", " ",
     ];
     let (code, why) = bed.gatewayzen(&no_reason).await.unwrap_err();
-    assert!(
-        code == 1 && why.contains("the audit wants a reason"),
-        "{why}"
-    );
+    assert!(code == 1 && why.contains("the audit wants a reason"), "{why}");
     for (name, expected) in [
         ("nobody", "there is no gatewayd \"nobody\""),
         ("empty", "\"empty\" has no cold wallet yet"),

@@ -346,29 +346,6 @@ pub(crate) struct Policy {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Terminate {
-    /// Which gatewayd
-    pub(crate) name: String,
-    /// Although its wallet or its host is in no backup: this once, and on record
-    #[arg(long, requires = "reason")]
-    pub(crate) without_backup: bool,
-    #[command(flatten)]
-    pub(crate) act: Act,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Policy {
-    /// Whether a verified backup of its cold wallet must be there
-    #[arg(long, value_name = "YES|NO", value_parser = yes_or_no(), requires = "reason")]
-    pub(crate) require_wallet_backup: Option<bool>,
-    /// Whether its host must have been backed up, by gatewayd.backup_command in `stop`, since gatewayd was last started there
-    #[arg(long, value_name = "YES|NO", value_parser = yes_or_no(), requires = "reason")]
-    pub(crate) require_host_backup: Option<bool>,
-    #[command(flatten)]
-    pub(crate) act: Act,
-}
-
-#[derive(Debug, Args)]
 pub(crate) struct SweepArgs {
     /// Do it: mark orphans, end those that an earlier sweep marked, park rows whose machine is gone
     #[arg(long)]

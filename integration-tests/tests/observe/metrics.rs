@@ -241,11 +241,16 @@ async fn holds_a_halt_and_a_sweep_that_finds_a_stranger_show() {
     .await;
     bed.gatewayzen(&["halt", "--why", "a test"]).await.unwrap();
     let id = bed.launch("acme").await;
-    bed.gatewayzen(&["hold", "acme", "--reason", "a test"]).await.unwrap();
+    bed.gatewayzen(&["hold", "acme", "--reason", "a test"])
+        .await
+        .unwrap();
     bed.launch("waits").await;
     let fleet = bed.repository.fleet_id().await.unwrap().to_string();
     let attempt = uuid::Uuid::new_v4().to_string();
-    let tags = [("gatewayzen:fleet", fleet.as_str()), ("gatewayzen:attempt", attempt.as_str())];
+    let tags = [
+        ("gatewayzen:fleet", fleet.as_str()),
+        ("gatewayzen:attempt", attempt.as_str()),
+    ];
     bed.fleet.launch(&tags).unwrap();
     let (dispatcher, _worker) = (bed.start("dispatcher"), bed.start("instance-worker"));
 
@@ -255,8 +260,16 @@ async fn holds_a_halt_and_a_sweep_that_finds_a_stranger_show() {
     expect(&scrape, "gatewayzen_rows_held", &[(&instance, 1.0)]);
     // Nobody may take it, so nobody is late.
     let queue = [("queue", "initializeEc2Instance")];
-    expect(&scrape, "gatewayzen_queue_oldest_job_age_seconds", &[(&queue, 0.0)]);
-    assert_eq!(scrape.value("gatewayzen_sweep_last_machines", &[]), None, "there was no sweep");
+    expect(
+        &scrape,
+        "gatewayzen_queue_oldest_job_age_seconds",
+        &[(&queue, 0.0)],
+    );
+    assert_eq!(
+        scrape.value("gatewayzen_sweep_last_machines", &[]),
+        None,
+        "there was no sweep"
+    );
 
     // It may not act, and says so with an exit code of its own.
     let _ = bed.gatewayzen(&["sweep", "--act"]).await;
@@ -266,7 +279,9 @@ async fn holds_a_halt_and_a_sweep_that_finds_a_stranger_show() {
     expect(&scrape, "gatewayzen_orphans", &[(&[], 0.0)]);
     assert_eq!(bed.row(id).await.attempts, 0);
 
-    bed.gatewayzen(&["resume", "--fleet", "--why", "a test"]).await.unwrap();
+    bed.gatewayzen(&["resume", "--fleet", "--why", "a test"])
+        .await
+        .unwrap();
     becomes(&dispatcher, "gatewayzen_rows", &[("state", "key")], 1.0).await;
 }
 
@@ -284,7 +299,10 @@ async fn the_figures_of_a_large_fleet_are_there_in_a_moment() {
     let figures = repository.figures().await.unwrap();
     let took = begun.elapsed();
     println!("figures of 20,000 rows in {took:?}");
-    assert_eq!((figures.states["new"].rows, figures.states["instance"].rows), (10_000, 10_000));
+    assert_eq!(
+        (figures.states["new"].rows, figures.states["instance"].rows),
+        (10_000, 10_000)
+    );
     assert!(figures.states["instance"].waiting.unwrap() > 0.0 && figures.states["new"].waiting.is_none());
     assert!(took < std::time::Duration::from_secs(1), "{took:?}");
 }

@@ -8,9 +8,9 @@
 pub mod command;
 mod host;
 mod host_key;
-pub mod identity;
 #[cfg(test)]
 mod hostile;
+pub mod identity;
 mod key;
 mod logins;
 mod observe;

@@ -22,8 +22,8 @@ macro_rules! lacks {
 // Nothing prints them, stores them, or compares them in a time that depends on what they are.
 lacks!(SecretBytes: std::fmt::Display, std::fmt::LowerHex, serde::Serialize, AsRef<[u8]>, AsRef<str>, PartialEq);
 lacks!(SecretBytes: std::ops::Deref, Copy, std::borrow::Borrow<[u8]>, Into<Vec<u8>>, Into<String>);
-lacks!(KeyRing: std::fmt::Display, serde::Serialize, Clone, PartialEq);
-lacks!(RingKey: std::fmt::Debug, std::fmt::Display, serde::Serialize, Clone, Copy);
+lacks!(KeyRing: std::fmt::Display, serde::Serialize, PartialEq);
+lacks!(RingKey: std::fmt::Debug, std::fmt::Display, serde::Serialize, Copy);
 lacks!(Wallet: std::fmt::Display, serde::Serialize, Clone, PartialEq);
 
 // The bytes themselves are overwritten when their owner goes.
