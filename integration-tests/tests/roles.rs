@@ -27,7 +27,7 @@ const LOGINS: [(&str, &str); 6] = [
 const WORKERS: [&str; 3] = ["instance", "ssh", "wallet"];
 
 /// Who reads a table; where a column is named, who reads that one.
-const READERS: [(&str, &str); 21] = [
+const READERS: [(&str, &str); 27] = [
     ("_sqlx_migrations", "app operator service"),
     ("states", "app operator service"),
     ("transitions", "app operator service"),
@@ -37,6 +37,12 @@ const READERS: [(&str, &str); 21] = [
     ("gatewayd_history", "app operator service"),
     ("launch_attempts", "operator service"),
     ("launch_attempts.sealed_user_data", "instance"),
+    ("launch_attempts.pending_host_key", "operator instance ssh"),
+    ("launch_attempts.expected_host_key", "operator instance ssh"),
+    ("launch_attempts.host_key_replaced_at", "operator instance ssh"),
+    ("launch_attempts.launch_key_erased_at", "operator instance ssh"),
+    ("ssh_logins", "operator ssh"),
+    ("ssh_key_runs", "operator ssh"),
     ("wallets", "operator service"),
     ("wallet_seeds", "wallet"),
     ("wallet_backups", "operator service"),
@@ -68,7 +74,7 @@ const WRITERS: [(&str, &str, &str); 4] = [
 ];
 
 /// Who calls a function. One that is not here is called by nobody who logs in.
-const CALLERS: [(&str, &str); 40] = [
+const CALLERS: [(&str, &str); 55] = [
     ("new_traceparent", "app operator"),
     ("gatewayds_begin_again", "app operator"),
     ("fleet_is_halted", "operator service"),
@@ -109,6 +115,21 @@ const CALLERS: [(&str, &str); 40] = [
     ("park_gone", "instance"),
     ("keep_api_key", "ssh"),
     ("keep_wallet", "wallet"),
+    ("fleet_figures", "service"),
+    ("ask_ssh_key_run", "operator"),
+    ("withdraw_ssh_key_run", "operator"),
+    ("reset_identity", "operator"),
+    ("keep_pending_host_key", "ssh"),
+    ("promote_host_key", "ssh"),
+    ("forget_launch_key", "ssh"),
+    ("pin_host_key", "ssh"),
+    ("record_ssh_login", "ssh"),
+    ("lease_for_ssh_key", "ssh"),
+    ("release_from_ssh_key", "ssh"),
+    ("claim_ssh_key_run", "ssh"),
+    ("begin_ssh_key_run", "ssh"),
+    ("renew_ssh_key_run", "ssh"),
+    ("finish_ssh_key_run", "ssh"),
 ];
 
 /// The logins of one of the tables' words.
