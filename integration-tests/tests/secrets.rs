@@ -29,14 +29,18 @@ fn folder(bed: &Bed) -> PathBuf {
     bed.config.parent().unwrap().to_owned()
 }
 
-/// The keys that seal from the next start of a process on.
+/// The keys that seal from the next start of a process on. Renamed into place: no process ever reads half of them.
 fn set_keys(bed: &Bed, lines: &[&str]) {
-    std::fs::write(folder(bed).join("sealing_keys"), lines.join("\n")).unwrap();
+    let (file, whole) = (folder(bed).join("sealing_keys"), folder(bed).join("whole"));
+    std::fs::write(&whole, lines.join("\n")).unwrap();
+    std::fs::rename(whole, file).unwrap();
 }
 
-async fn restart(bed: &Bed, services: &mut Vec<ServiceProcess>) {
+/// When this returns, every service runs with the keys of this moment: a row has walked through all of them.
+async fn restart(bed: &Bed, services: &mut Vec<ServiceProcess>, probe: &str) {
     services.clear();
     services.extend(bed.start_all());
+    live(bed, &[probe.to_owned()]).await;
 }
 
 async fn walk(bed: &Bed, id: i64, to: State, ends_in: State) {
@@ -89,7 +93,7 @@ async fn rotation_under_load() {
 
     // Everybody opens with the new key before anybody seals with it.
     set_keys(&bed, &[&old, &new]);
-    restart(&bed, &mut services).await;
+    restart(&bed, &mut services, "opens-both").await;
 
     // The workers seal with the old key all the while; the first rotation is killed, the second goes to the end.
     set_keys(&bed, &[&new, &old]);
@@ -131,10 +135,10 @@ async fn rotation_under_load() {
     rows.extend(young);
 
     // Now all seal with the new key; what was sealed with the old one meanwhile is rotated, and the old one goes.
-    restart(&bed, &mut services).await;
+    restart(&bed, &mut services, "seals-new").await;
     bed.gatewayzen(&["secrets", "rotate"]).await.unwrap();
     set_keys(&bed, &[&new]);
-    restart(&bed, &mut services).await;
+    restart(&bed, &mut services, "new-alone").await;
     let (keys, opens) = status(&bed).await;
     assert!(opens && keys.iter().all(|(_, key)| key == "new"), "{keys:?}");
     assert_eq!(keys.len(), 3, "{keys:?}");
@@ -149,16 +153,16 @@ async fn rotation_under_load() {
         join_all(rows[..4].iter().map(async |id| bed.row(*id).await.ripple_address)).await;
     assert_eq!(before, after);
 
-    // Nothing was overwritten: the first version of each seed still opens with the old key, to the same address.
+    // Nothing was overwritten: the first version of each seed of before, and of those made in the midst, still opens with the old key, to the same address.
     let firsts: Vec<(i64, String, Vec<u8>)> = sqlx::query_as(
-        "SELECT w.gatewayd_id, w.address, s.sealed FROM wallets w JOIN wallet_seeds s USING (gatewayd_id) WHERE s.version = 1",
+        "SELECT w.gatewayd_id, w.address, s.sealed FROM wallets w JOIN wallet_seeds s USING (gatewayd_id) WHERE s.version = 1 ORDER BY 1",
     )
     .fetch_all(&bed.database.admin)
     .await
     .unwrap();
-    assert_eq!(firsts.len(), rows.len());
+    assert_eq!(firsts.len(), rows.len() + 3, "and the three probes");
     let keys = KeyRing::parse(&old).unwrap();
-    for (id, address, sealed) in &firsts[..4] {
+    for (id, address, sealed) in &firsts[..9] {
         let seed = keys.open(Place::wallet_seed(&format!("{id}/1")), sealed).unwrap();
         assert_eq!(
             Wallet::from_seed(seed.expose_str().unwrap()).unwrap().address(),
