@@ -13,6 +13,7 @@ use gatewayzen_core::repository::{HostLease, KeyedHost, Lease, RunLease};
 use gatewayzen_core::ssh_key::{Act, Fate, HostReport, Report};
 use gatewayzen_core::{Repository, crash};
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use crate::host::{Halt, Host, Leased};
 use crate::identity::fingerprint;
@@ -60,7 +61,12 @@ impl Rotator {
         loop {
             let asked = Instant::now();
             match self.repository.claim_ssh_key_run(&self.owner, self.lease).await {
-                Ok(Some(run)) => crash::within("ssh-key", self.take(&run, asked)).await,
+                Ok(Some(run)) => {
+                    // A trace of its own: it is of no walk.
+                    let act = run.act.name();
+                    let span = tracing::info_span!(parent: None, "ssh-key", otel.name = format!("ssh-key {act}"), run = run.id, act);
+                    crash::within("ssh-key", self.take(&run, asked).instrument(span)).await;
+                }
                 Ok(None) => down = false,
                 Err(error) => {
                     // One line for an outage, not one for a try.
@@ -159,7 +165,7 @@ impl Rotator {
             Ok(HostLease::Taken(lease)) => {
                 let done = self.on_host(run.act, &lease).await;
                 if let Err(error) = self.repository.release_from_ssh_key(&lease).await {
-                    tracing::warn!(row = host.name, %error, "a row could not be given back: its lease ends by itself");
+                    tracing::warn!(gatewayd.name = host.name, %error, "a row could not be given back: its lease ends by itself");
                 }
                 match done {
                     Ok(()) => (Fate::Done, String::new()),
