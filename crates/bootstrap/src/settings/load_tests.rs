@@ -84,7 +84,7 @@ fn an_unknown_key_is_refused_by_name_with_what_was_meant() {
     );
     assert_eq!(
         refused("[postgres]\npassword = \"hunter2\"", &[]),
-        "postgres.password (FILE): there is no such setting; [postgres] has acquire_timeout, max_connections, url"
+        "postgres.password (FILE): there is no such setting; [postgres] has acquire_timeout, max_connections, password_file, url"
     );
     assert!(refused("[mysql]\nurl = \"x\"", &[]).contains("the sections are deadlines, dispatcher, ec2,"));
     assert!(

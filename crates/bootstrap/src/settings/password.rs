@@ -38,8 +38,9 @@ fn complete(section: &str, url: &mut SecretString, file: &str) -> Result<(), Con
             "{section}.url has a password as well; leave one of the two out"
         )));
     }
+    // The crate takes a percent sign for one that encodes something already.
     whole
-        .set_password(Some(password))
+        .set_password(Some(&password.replace('%', "%25")))
         .map_err(|()| bad(format!("{section}.url has no host that a password could be for")))?;
     *url = String::from(whole).into();
     Ok(())
