@@ -278,7 +278,8 @@ async fn every_call_of_a_walk_is_a_client_span_of_its_step_and_a_failed_one_has_
             Some("initializeEc2Instance")
         );
     }
-    assert_eq!(named(&spans, "send setColdWallet")[0].service, "ssh-worker");
+    let send = named(&spans, "send setColdWallet");
+    assert!(send.iter().any(|seen| seen.service == "ssh-worker"));
 
     // No secret in anything that was sent.
     let all = format!("{:?}", collector.spans());

@@ -109,10 +109,11 @@ async fn each_service_tells_exactly_what_has_happened() {
             (&command("start", "ok"), 1.0),
         ],
     );
+    // One for each of three steps, and one to see that the host has the key that it made.
     expect(
         &scrape,
         "gatewayzen_ssh_connect_duration_seconds_count",
-        &[(&[("result", "ok")], 3.0), (&[("result", "wrong_host_key")], 1.0)],
+        &[(&[("result", "ok")], 4.0), (&[("result", "wrong_host_key")], 1.0)],
     );
     let key = |result| [("queue", "retrieveApiKey"), ("result", result)];
     expect(
