@@ -57,6 +57,17 @@ async fn live(bed: &Bed, names: &[String]) -> Vec<i64> {
     .await
 }
 
+/// A row on hold whose machine runs, and no more: its user data is still sealed, which the step `key` erases.
+async fn half_launched(bed: &Bed) -> i64 {
+    let _services = [bed.start("dispatcher"), bed.start("instance-worker")];
+    let id = bed.launch("half").await;
+    bed.reached(id, State::Key).await;
+    bed.gatewayzen(&["hold", "half", "--reason", "a test"])
+        .await
+        .unwrap();
+    id
+}
+
 fn names(prefix: &str, count: usize) -> Vec<String> {
     (0..count).map(|n| format!("{prefix}-{n}")).collect()
 }
@@ -86,6 +97,7 @@ async fn status(bed: &Bed) -> (Vec<(String, String)>, bool) {
 async fn rotation_under_load() {
     let bed = Bed::new(Options::default()).await;
     let (old, new) = (bed.sealing_keys(), line("new"));
+    let half = half_launched(&bed).await;
     let mut services = bed.start_all();
     let mut rows = live(&bed, &names("old", 4)).await;
     let before: Vec<Option<String>> =
@@ -144,6 +156,8 @@ async fn rotation_under_load() {
     assert_eq!(keys.len(), 3, "{keys:?}");
 
     // Everything works with the new key alone, and the wallets are the same.
+    bed.gatewayzen(&["resume", "half"]).await.unwrap();
+    bed.reached(half, State::Live).await;
     join_all(rows.iter().map(async |id| {
         walk(&bed, *id, State::Stop, State::Stopped).await;
         walk(&bed, *id, State::Start, State::Live).await;
@@ -155,12 +169,16 @@ async fn rotation_under_load() {
 
     // Nothing was overwritten: the first version of each seed of before, and of those made in the midst, still opens with the old key, to the same address.
     let firsts: Vec<(i64, String, Vec<u8>)> = sqlx::query_as(
-        "SELECT w.gatewayd_id, w.address, s.sealed FROM wallets w JOIN wallet_seeds s USING (gatewayd_id) WHERE s.version = 1 ORDER BY 1",
+        "SELECT w.gatewayd_id, w.address, s.sealed FROM wallets w JOIN wallet_seeds s USING (gatewayd_id) WHERE s.version = 1 ORDER BY w.created_at",
     )
     .fetch_all(&bed.database.admin)
     .await
     .unwrap();
-    assert_eq!(firsts.len(), rows.len() + 3, "and the three probes");
+    assert_eq!(
+        firsts.len(),
+        rows.len() + 4,
+        "and the three probes, and the one half way"
+    );
     let keys = KeyRing::parse(&old).unwrap();
     for (id, address, sealed) in &firsts[..9] {
         let seed = keys.open(Place::wallet_seed(&format!("{id}/1")), sealed).unwrap();
@@ -180,6 +198,7 @@ async fn rotation_under_load() {
 async fn a_missing_key_is_named_and_nothing_is_lost() {
     let bed = Bed::new(Options::default()).await;
     let (old, new) = (bed.sealing_keys(), line("new"));
+    half_launched(&bed).await;
     let services = bed.start_all();
     live(&bed, &names("acme", 2)).await;
     drop(services);
@@ -223,6 +242,7 @@ async fn wallets_move_to_keys_of_their_own(mut bed: Bed) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_in_the_midst_of_a_rotation_wins() {
     let bed = Bed::new(Options::default()).await;
+    half_launched(&bed).await;
     let services = bed.start_all();
     let id = live(&bed, &names("acme", 1)).await[0];
     drop(services);
