@@ -17,7 +17,10 @@ async fn abort(bed: &Bed, cwd: &Path, more: &[(&str, &str)]) {
     let mut child = tokio::process::Command::new(binary("wallet-worker"))
         .args(["--config", bed.config.to_str().unwrap()])
         .envs(more.iter().copied())
-        .env("GATEWAYZEN_POSTGRES__URL", bed.database.url("gatewayzen_wallet_worker"))
+        .env(
+            "GATEWAYZEN_POSTGRES__URL",
+            bed.database.url("gatewayzen_wallet_worker"),
+        )
         .env("GATEWAYZEN_HEALTH__LISTEN", format!("127.0.0.1:{port}"))
         .current_dir(cwd)
         .stdin(Stdio::null())
