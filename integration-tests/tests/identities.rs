@@ -270,7 +270,7 @@ async fn an_operators_fingerprint_is_the_only_one_that_is_accepted_until_it_was_
     }
     let (_, sentence) = reset(&"ab".repeat(32), " ").await.unwrap_err();
     assert!(
-        sentence.contains("a reason has 1 to 500 characters"),
+        sentence.contains("the audit wants a reason of 1 to 500 characters"),
         "{sentence}"
     );
     bed.gatewayzen(&["create", "imagined"]).await.unwrap();
