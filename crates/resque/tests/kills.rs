@@ -32,7 +32,10 @@ impl Handler for CountInRedis {
 async fn child_worker() {
     let url = std::env::var("RESQUE_TEST_URL").expect("started by another test");
     let client = redis::Client::open(url.as_str()).unwrap();
-    let handler = CountInRedis(client.get_multiplexed_async_connection().await.unwrap());
+    // The crate's half a second is little on a busy machine, and a count whose answer is late would be a failed job.
+    let patient = redis::AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(30)));
+    let connection = client.get_multiplexed_async_connection_with_config(&patient);
+    let handler = CountInRedis(connection.await.unwrap());
     let config = Config {
         url,
         namespace: "{resque}".to_owned(),
