@@ -151,6 +151,8 @@ fn standing(lets_in: &[String], run: Option<&SshKeyRun>) -> &'static str {
         (false, true) => "new",
         (true, false) => "old",
         (false, false) if lets_in.is_empty() => "not seen yet",
+        // Before the first rotation there is nothing to tell it from.
+        (false, false) if run.is_none() => "seen",
         (false, false) => "another",
     }
 }
