@@ -254,10 +254,17 @@ impl Stand {
         std::fs::read_to_string(self.folder.path().join("backup_keys")).expect("the keys")
     }
 
+    /// A connection that waits longer for an answer than the library's half a second, which is little on a busy machine.
+    async fn redis(&self) -> redis::aio::MultiplexedConnection {
+        let client = redis::Client::open(self.redis_url.as_str()).expect("a URL");
+        let patient = redis::AsyncConnectionConfig::new().set_response_timeout(Some(super::PATIENCE));
+        let connection = client.get_multiplexed_async_connection_with_config(&patient);
+        connection.await.expect("Redis")
+    }
+
     /// FLUSHALL, for a Redis of this bed's own.
     pub async fn burn_redis_whole(&self) {
-        let client = redis::Client::open(self.redis_url.as_str()).expect("a URL");
-        let mut connection = client.get_multiplexed_async_connection().await.expect("Redis");
+        let mut connection = self.redis().await;
         let _: String = redis::cmd("FLUSHALL")
             .query_async(&mut connection)
             .await
@@ -266,8 +273,7 @@ impl Stand {
 
     /// Deletes every key of this bed: what FLUSHALL does to a Redis that is its own.
     pub async fn burn_redis(&self) {
-        let client = redis::Client::open(self.redis_url.as_str()).expect("a URL");
-        let mut connection = client.get_multiplexed_async_connection().await.expect("Redis");
+        let mut connection = self.redis().await;
         let keys: Vec<String> = redis::cmd("KEYS")
             .arg(format!("{}:*", self.namespace))
             .query_async(&mut connection)

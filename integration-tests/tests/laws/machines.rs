@@ -90,7 +90,11 @@ async fn one_machine_for_one_gatewayd() {
                 (count(&bed, *id, |event| matches!(event, Event::Launched { .. })) > 0).then_some(())
             })
             .await;
-            bed.write_state(*id, State::Terminate).await.unwrap();
+            // Refused for the moment in which its wallet is kept and its copy is not yet.
+            eventually("the end to be accepted", async || {
+                bed.write_state(*id, State::Terminate).await.ok()
+            })
+            .await;
         }
         for id in rows.iter().step_by(4) {
             bed.reached(*id, State::Terminated).await;
