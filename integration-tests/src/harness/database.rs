@@ -1,12 +1,15 @@
 //! A database for one test, with the migrations in it.
 
+use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use gatewayzen_core::Repository;
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
+use tokio::process::Command;
 
-use super::dev_env;
+use super::{dev_env, run};
 
 /// A migrated database that is dropped with this.
 pub struct Database {
@@ -46,6 +49,42 @@ impl Database {
         )
         .await;
         Database::named(name, &self.admin_url)
+    }
+
+    /// Backs it up, as docs/operating.md says.
+    pub async fn dump(&self, file: &Path) {
+        let url = self.superuser_url();
+        postgres_tool("pg_dump", &["--format=custom", "--file"], file, &url).await;
+    }
+
+    /// Puts a backup into an empty cluster, whose superuser has this URL, as docs/operating.md says.
+    pub async fn restored(file: &Path, admin_url: &str) -> Database {
+        let name = "gatewayzen".to_owned();
+        run_on(admin_url, format!("CREATE DATABASE {name}")).await;
+        let database = Database::named(name, admin_url);
+        let url = database.superuser_url();
+        let roles = run(
+            "gatewayzen",
+            &["migrate", "--only-roles"],
+            &[("GATEWAYZEN_POSTGRES__URL".into(), url.clone())],
+        )
+        .await;
+        assert!(
+            roles.status.success(),
+            "{}",
+            String::from_utf8_lossy(&roles.stderr)
+        );
+        // The first migration, which makes the roles, leaves tables behind that are in the backup too.
+        let restore = [
+            "--clean",
+            "--if-exists",
+            "--exit-on-error",
+            "--single-transaction",
+            "--dbname",
+            &url,
+        ];
+        postgres_tool("pg_restore", &restore, file, "").await;
+        database
     }
 
     fn named(name: String, admin_url: &str) -> Database {
@@ -90,6 +129,21 @@ impl Database {
     pub fn repository(&self, role: &str) -> Repository {
         Repository::new(&self.url(role), 4, Duration::from_secs(10)).expect("a URL")
     }
+}
+
+/// Runs a program of the Postgres that the tests use to its end.
+async fn postgres_tool(program: &str, arguments: &[&str], file: &Path, database: &str) {
+    let mut command = Command::new(Path::new(&dev_env("PG_BIN")).join(program));
+    command.args(arguments).arg(file).kill_on_drop(true);
+    if !database.is_empty() {
+        command.arg(database);
+    }
+    let output = command.stdin(Stdio::null()).output().await.expect(program);
+    assert!(
+        output.status.success(),
+        "{program}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 async fn run_on(url: &str, sql: String) {

@@ -198,14 +198,16 @@ impl Stand {
 
     /// Runs the command line as an operator; standard output, and standard error and code when it fails.
     pub async fn gatewayzen(&self, arguments: &[&str]) -> Result<String, (i32, String)> {
+        self.gatewayzen_as("gatewayzen_operator", arguments).await
+    }
+
+    /// As [`gatewayzen`](Self::gatewayzen), logged in to Postgres as this role.
+    pub async fn gatewayzen_as(&self, role: &str, arguments: &[&str]) -> Result<String, (i32, String)> {
         let config = self.config.to_str().expect("a path");
         let mut all = vec!["--config", config];
         all.extend_from_slice(arguments);
         let mut environment = self.environment.clone();
-        environment.push((
-            "GATEWAYZEN_POSTGRES__URL".into(),
-            self.database.url("gatewayzen_operator"),
-        ));
+        environment.push(("GATEWAYZEN_POSTGRES__URL".into(), self.database.url(role)));
         let output = run("gatewayzen", &all, &environment).await;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         match output.status.code() {
