@@ -31,6 +31,7 @@ pub struct Bed {
     pub next_key_file: PathBuf,
     /// The fingerprints of the fleet's SSH key and of that other one.
     pub fleet_keys: [String; 2],
+    fleet_public_key: String,
 }
 
 impl Deref for Bed {
@@ -53,8 +54,9 @@ impl Bed {
         let mut stand = Stand::new(options.postgres_url, options.redis_url).await;
         let (key_file, key) = new_key(&stand, "fleet_key");
         let (next_key_file, next_key) = new_key(&stand, "next_fleet_key");
+        let fleet_public_key = key.to_openssh().expect("a public key");
         let fleet = SimulatedFleet::start(Config {
-            fleet_public_key: key.to_openssh().expect("a public key"),
+            fleet_public_key: fleet_public_key.clone(),
             ..options.fleet
         })
         .await
@@ -74,6 +76,25 @@ impl Bed {
             fleet,
             next_key_file,
             fleet_keys: [key, next_key].map(|key| key.fingerprint(HashAlg::Sha256).to_string()),
+            fleet_public_key,
+        }
+    }
+
+    /// Every machine is gone at once, and services that start from here on work with the EC2 of another region, which has none.
+    pub async fn lose_region(&mut self) {
+        self.fleet = SimulatedFleet::start(Config {
+            fleet_public_key: self.fleet_public_key.clone(),
+            // Ids are drawn from it: no machine has the name of a lost one.
+            seed: Config::default().seed + 1,
+            ..Config::default()
+        })
+        .await
+        .expect("the simulated fleet of another region");
+        let endpoint = self.fleet.endpoint();
+        for (name, value) in &mut self.environment {
+            if name == "AWS_ENDPOINT_URL" {
+                value.clone_from(&endpoint);
+            }
         }
     }
 }
