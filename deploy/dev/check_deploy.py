@@ -1,7 +1,8 @@
-"""Holds deploy/nomad/gatewayzen.nomad.hcl against deploy/compose.yaml, and both against the Dockerfile and the settings.
+"""Holds deploy/nomad/gatewayzen.nomad.hcl against deploy/compose.yaml, and both against the Dockerfile and the settings; and the
+Packer file against the scripts that it runs.
 
-Neither Nomad nor its own parser is used: this shows that the file is HCL and says the same as the Compose file that is tested
-for real, not that Nomad runs it.
+Neither Nomad nor Packer nor their own parsers are used: this shows that the files are HCL and say the same as what is tested
+for real, not that these programs run them.
 """
 
 import json
@@ -181,8 +182,25 @@ files = {f"{name}-password" for name in passwords} | set(re.findall(r"^make ([a-
 for secret in compose["secrets"]:
     check(secret in files, f"make-secrets does not make {secret}")
 
+# The Packer file gives `install` what it wants, runs all that is there, and declares what it uses.
+ami = ROOT / "deploy/ami"
+packer_text = (ami / "gatewayd.pkr.hcl").read_text()
+packer = hcl2.loads(packer_text)
+declared = {Nomad.name(name) for block in packer["variable"] for name in block}
+used = set(re.findall(r"\bvar\.(\w+)", packer_text))
+check(declared == used, f"packer: it declares {sorted(declared)} and uses {sorted(used)}")
+install = (ami / "install").read_text()
+wanted = set(re.search(r"^for name in (.*); do$", install, re.M).group(1).split())
+given = set(re.findall(r"\b([A-Z][A-Z0-9_]+)=", packer_text))
+check(wanted <= given, f"packer: install is not given {sorted(wanted - given)}")
+check(all(f"${{{name}:-}}" in install for name in given - wanted), f"packer: install knows not all of {sorted(given)}")
+for script in ("install", "own-database", "check", "clean"):
+    check(f'"{script}"' in packer_text, f"packer: it does not use {script}")
+(user,) = set(re.findall(r'^  ssh_username *= "(\w+)"$', packer_text, re.M))
+check(user == defaults["ssh"]["user"], f"packer: the login user is {user}, ssh.user is {defaults['ssh']['user']}")
+
 for problem in problems:
     print(f"error: {problem}", file=sys.stderr)
 if problems:
     sys.exit(1)
-print(f"check-deploy: compose.yaml and the Nomad job agree on {', '.join(TASKS)}; the job was checked, not run")
+print(f"check-deploy: compose.yaml and the Nomad job agree on {', '.join(TASKS)}; the job and the Packer file were checked, not run")

@@ -72,6 +72,17 @@ impl Crew {
         lock(&self.peaks).clone()
     }
 
+    /// Processor time that the processes of each service have used so far, in seconds.
+    pub(super) async fn processor_seconds(&self) -> BTreeMap<&'static str, f64> {
+        let mut used = BTreeMap::<&'static str, f64>::new();
+        for member in &self.members {
+            let member = member.lock().await;
+            *used.entry(member.name).or_default() +=
+                processor_seconds_of(member.process.pid()).unwrap_or_default();
+        }
+        used
+    }
+
     /// Looks at each process's memory, and sees that it runs.
     pub(super) async fn look(&self) {
         for member in &self.members {
@@ -175,4 +186,15 @@ fn peak_of(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.split_whitespace().next()?.parse().ok()
+}
+
+/// The processor time that a process has used, in its own code and in the kernel, in seconds.
+fn processor_seconds_of(pid: u32) -> Option<f64> {
+    /// USER_HZ: on Linux always 100.
+    const TICKS_A_SECOND: f64 = 100.0;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // After the name, which may hold anything, from the state on: utime and stime are the 12th and 13th.
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ').skip(11);
+    let mut ticks = || fields.next()?.parse::<f64>().ok();
+    Some((ticks()? + ticks()?) / TICKS_A_SECOND)
 }

@@ -32,6 +32,12 @@ pub struct Report {
     pub faults: u64,
     /// The most memory that any process of each service ever held, in kB.
     pub peak_memory_kb: BTreeMap<&'static str, u64>,
+    /// Processor time of all processes of each service, in seconds; of a walk alone.
+    pub processor_seconds: BTreeMap<&'static str, f64>,
+    /// What the rows, their histories, launches and secrets take in Postgres, indexes included, in kB a gatewayd; of a walk alone.
+    pub postgres_kb_per_gatewayd: f64,
+    /// The most that Redis held, in kB, over what it takes empty; of a walk alone.
+    pub redis_peak_kb: f64,
     /// How often a worker came back too late and its outcome was not written: a lease lost, or a write in between.
     pub stale_outcomes: usize,
     /// Rows by state at the end.
@@ -91,6 +97,20 @@ impl fmt::Display for Report {
         )?;
         for (name, kb) in &self.peak_memory_kb {
             writeln!(f, "peak memory of {name}: {:.1} MB", *kb as f64 / 1024.0)?;
+        }
+        for (name, seconds) in &self.processor_seconds {
+            let each = seconds * 1000.0 / self.gatewayds.max(1) as f64;
+            writeln!(
+                f,
+                "processor time of {name}: {seconds:.1} s, {each:.1} ms a gatewayd"
+            )?;
+        }
+        if self.postgres_kb_per_gatewayd > 0.0 {
+            writeln!(
+                f,
+                "Postgres: {:.1} kB a gatewayd; Redis: {:.0} kB at most, over an empty one",
+                self.postgres_kb_per_gatewayd, self.redis_peak_kb
+            )?;
         }
         if self.minutes > 0.0 {
             writeln!(

@@ -16,6 +16,10 @@ const STANDSTILL: Duration = Duration::from_secs(60);
 /// Runs the walk. Gives the report, the evidence and the world.
 pub async fn walk(seed: u64, gatewayds: i64, size: Size) -> (Report, Evidence, Arc<World>) {
     let world = World::new(seed, false).await;
+    let (postgres_before, redis_before) = (
+        postgres_bytes(&world).await,
+        redis_bytes(&world, "used_memory").await,
+    );
     let crew = Crew::start(&world, size);
     insert(&world, gatewayds).await;
     let begun = Instant::now();
@@ -48,6 +52,9 @@ pub async fn walk(seed: u64, gatewayds: i64, size: Size) -> (Report, Evidence, A
     }
     let seconds = begun.elapsed().as_secs_f64();
     crew.look().await;
+    let processor_seconds = crew.processor_seconds().await;
+    let postgres = postgres_bytes(&world).await - postgres_before;
+    let redis = redis_bytes(&world, "used_memory_peak").await - redis_before;
     let evidence = world.evidence().await;
     let mut broken = judge::broken_once_settled(&evidence);
     let faulty = evidence.rows.values().filter(|row| row.fault.is_some());
@@ -66,10 +73,39 @@ pub async fn walk(seed: u64, gatewayds: i64, size: Size) -> (Report, Evidence, A
         seconds,
         machine_faults: world.bed.fleet.faults_happened(),
         peak_memory_kb: crew.peaks(),
+        processor_seconds,
+        postgres_kb_per_gatewayd: postgres / 1024.0 / gatewayds as f64,
+        redis_peak_kb: redis / 1024.0,
         broken,
         ..Report::default()
     };
     report.read(&evidence);
     crew.end().await;
     (report, evidence, world)
+}
+
+/// What the database takes on disk, its log left out.
+async fn postgres_bytes(world: &World) -> f64 {
+    sqlx::query_scalar("SELECT pg_database_size(current_database())::float8")
+        .fetch_one(&world.bed.database.admin)
+        .await
+        .expect("Postgres")
+}
+
+/// A field of what Redis says of its memory.
+async fn redis_bytes(world: &World, field: &str) -> f64 {
+    let url = world.redis.lock().await.url();
+    let client = redis::Client::open(url).expect("a URL");
+    let mut connection = client.get_multiplexed_async_connection().await.expect("Redis");
+    let said: String = redis::cmd("INFO")
+        .arg("memory")
+        .query_async(&mut connection)
+        .await
+        .expect("Redis");
+    let value = said
+        .lines()
+        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    value
+        .and_then(|value| value.trim().parse().ok())
+        .expect("a number")
 }

@@ -127,17 +127,33 @@ async fn nothing_waits_for_ever() {
             .all(|state| state.is_working() == met.contains(state))
     );
     let mut ids = vec![0; hangs.len()];
-    // The step before `wallet` speaks to gatewayd too: the API hangs when that step is over.
-    for (n, hang) in hangs
-        .iter()
-        .enumerate()
-        .filter(|(_, hang)| hang.state == State::Wallet)
-    {
-        ids[n] = bed.launch(&format!("wallet-{n}")).await;
-        bed.reached(ids[n], State::Wallet).await;
-        bed.fleet.fault(Fault::new(hang.fault.clone()).on(ids[n]));
+    // The step before `wallet` speaks to gatewayd too: the API hangs when that step is over. Until a wallet-worker listens these rows are
+    // on hold, where deadlines stand still: what they wait for is to be the API.
+    let in_wallet: Vec<usize> = (0..hangs.len())
+        .filter(|n| hangs[*n].state == State::Wallet)
+        .collect();
+    for n in &in_wallet {
+        let name = format!("wallet-{n}");
+        ids[*n] = bed.launch(&name).await;
+        bed.reached(ids[*n], State::Wallet).await;
+        bed.gatewayzen(&["hold", &name, "--reason", "until the API hangs"])
+            .await
+            .unwrap();
+        bed.fleet.fault(Fault::new(hangs[*n].fault.clone()).on(ids[*n]));
     }
     let _wallet_worker = bed.start("wallet-worker");
+    let queue = bed.queue().await;
+    eventually("the wallet-worker to listen", async || {
+        let workers = queue.workers().await.ok()?;
+        let mut workers = workers.iter();
+        workers
+            .any(|worker| worker.listens_on("setColdWallet"))
+            .then_some(())
+    })
+    .await;
+    for n in &in_wallet {
+        bed.gatewayzen(&["resume", &format!("wallet-{n}")]).await.unwrap();
+    }
     let first_walk = |state| matches!(state, State::Instance | State::Key | State::Start);
     let later = |state| matches!(state, State::Stop | State::Update | State::Terminate);
     // Those that hang later walk to `live` first, on a quiet machine.
