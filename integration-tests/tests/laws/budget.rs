@@ -12,7 +12,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 #[tokio::test]
 async fn a_fleet_that_turns_faulty_is_halted_until_an_operator_resumes_it() {
     let bed = Bed::new(Options {
-        settings: "fault_budget.share = 0.3\nfault_budget.least = 3\ndeadlines.instance = \"3s\"".into(),
+        settings: "fault_budget.share = 0.3\nfault_budget.least = 3\ndeadlines.instance = \"8s\"".into(),
         ..Options::default()
     })
     .await;
@@ -89,7 +89,7 @@ async fn a_fleet_that_turns_faulty_is_halted_until_an_operator_resumes_it() {
     // The deadline stands still: the row waits for longer than it has, and is not parked.
     eventually("the deadline to pass by the clock", async || {
         let row = bed.row(waiting).await;
-        (row.read_at - row.clock_started_at > Duration::from_secs(5)).then_some(())
+        (row.read_at - row.clock_started_at > Duration::from_secs(10)).then_some(())
     })
     .await;
     let row = bed.row(waiting).await;

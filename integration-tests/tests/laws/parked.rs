@@ -66,7 +66,7 @@ async fn a_worker_that_dies_as_it_parks_a_row_leaves_it_with_its_reason() {
 
 #[tokio::test]
 async fn a_dispatcher_that_dies_as_it_parks_a_row_leaves_it_with_its_reason() {
-    let bed = bed(Config::default(), "deadlines.instance = \"3s\"\n").await;
+    let bed = bed(Config::default(), "deadlines.instance = \"6s\"\n").await;
     let id = new_row(&bed, "acme").await;
     write(&bed, id, State::Instance).await;
     // Rounds before the deadline park nothing, and are let go on.

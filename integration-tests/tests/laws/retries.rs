@@ -179,7 +179,7 @@ async fn a_retry_from_anywhere_is_the_same() {
 #[tokio::test]
 async fn a_row_that_the_dispatcher_parked_is_retried_by_resque_too() {
     let bed = Bed::new(Options {
-        settings: "deadlines.instance = \"3s\"".into(),
+        settings: "deadlines.instance = \"6s\"".into(),
         ..Options::default()
     })
     .await;
