@@ -1,5 +1,6 @@
 //! A database for one test, with the migrations in it.
 
+use std::path::Path;
 use std::time::Duration;
 
 use gatewayzen_core::Repository;
@@ -7,6 +8,7 @@ use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 
 use super::dev_env;
+use super::process::run_program;
 
 /// A migrated database that is dropped with this.
 pub struct Database {
@@ -27,10 +29,27 @@ impl Database {
 
     /// Makes one in the Postgres whose superuser has this URL.
     pub async fn on(admin_url: &str) -> Database {
-        let name = format!("gz_{}", uuid::Uuid::new_v4().simple());
-        run_on(admin_url, format!("CREATE DATABASE {name}")).await;
-        let database = Database::named(name, admin_url);
+        let database = Database::empty(admin_url).await;
         migrate(&database.superuser_url()).await;
+        database
+    }
+
+    /// Makes one whose newest migration is still to be run, and says which that is.
+    pub async fn one_migration_behind() -> (Database, i64) {
+        let database = Database::empty(&dev_env("DATABASE_URL")).await;
+        let migrator = migrations(concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations")).await;
+        let newest = migrator.iter().map(|one| one.version).max().expect("migrations");
+        let done = migrator.run_to(newest - 1, &database.admin).await;
+        done.expect("migrations");
+        (database, newest)
+    }
+
+    /// As [`on`](Self::on), with the schema of another build's `gatewayzen migrate`.
+    pub(super) async fn migrated_by(gatewayzen: &Path, admin_url: &str) -> Database {
+        let database = Database::empty(admin_url).await;
+        let login = [("GATEWAYZEN_POSTGRES__URL".to_owned(), database.superuser_url())];
+        let done = run_program(gatewayzen, &["migrate"], &login).await;
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
         database
     }
 
@@ -46,6 +65,12 @@ impl Database {
         )
         .await;
         Database::named(name, &self.admin_url)
+    }
+
+    async fn empty(admin_url: &str) -> Database {
+        let name = format!("gz_{}", uuid::Uuid::new_v4().simple());
+        run_on(admin_url, format!("CREATE DATABASE {name}")).await;
+        Database::named(name, admin_url)
     }
 
     fn named(name: String, admin_url: &str) -> Database {
@@ -108,13 +133,13 @@ async fn migrate(superuser: &str) {
         return repository.close().await;
     };
     let pool = lazy(superuser);
-    let migrator = sqlx::migrate::Migrator::new(std::path::PathBuf::from(folder)).await;
-    migrator
-        .expect("a folder of migrations")
-        .run(&pool)
-        .await
-        .expect("migrations");
+    migrations(&folder).await.run(&pool).await.expect("migrations");
     pool.close().await;
+}
+
+async fn migrations(folder: &str) -> sqlx::migrate::Migrator {
+    let read = sqlx::migrate::Migrator::new(std::path::PathBuf::from(folder)).await;
+    read.expect("a folder of migrations")
 }
 
 fn lazy(url: &str) -> PgPool {
