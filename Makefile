@@ -28,6 +28,7 @@ down: ## end everything that demo and test started; keeps only what setup instal
 	@deploy/dev/down
 
 test: services build ## set up and run every test, the laws on release binaries among them
+	@deploy/dev/previous
 	@deploy/dev/test
 	@deploy/dev/laws
 

@@ -11,7 +11,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use gatewayzen_core::Repository;
-use integration_tests::harness::{binary, dev_env};
+use integration_tests::harness::{Database, binary, dev_env};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, Command};
 
@@ -152,6 +152,29 @@ async fn a_service_waits_for_the_schema_and_for_redis_and_says_so() {
         .execute(&pool)
         .await
         .unwrap();
+}
+
+/// As after an upgrade whose migrations are still to be run.
+#[tokio::test]
+async fn a_service_waits_for_the_migrations_of_its_own_version_and_says_so() {
+    let (database, newest) = Database::one_migration_behind().await;
+    let mut dispatcher = Dispatcher::start(&database.url("gatewayzen_service"), &dev_env("REDIS_URL"));
+    let health = dispatcher.health().await;
+    let line = dispatcher.line_with("trying again until it can be used").await;
+    let says = format!(
+        "the database has migration {} and this version needs {newest}: run `gatewayzen migrate`",
+        newest - 1
+    );
+    assert!(line.contains(&says), "{line}");
+    let answer = ready(&health).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 503") && answer.contains(&says),
+        "{answer}"
+    );
+    let migrating = database.repository("postgres");
+    migrating.migrate().await.unwrap();
+    migrating.close().await;
+    dispatcher.line_with("Postgres can be used now").await;
 }
 
 #[tokio::test]

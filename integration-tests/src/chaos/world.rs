@@ -58,6 +58,7 @@ impl World {
                 postgres_line.port()
             )),
             redis_url: Some(format!("redis://127.0.0.1:{}/", redis_line.port())),
+            ..Options::default()
         })
         .await;
         let operator = PgPoolOptions::new()

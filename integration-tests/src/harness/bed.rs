@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use russh::keys::ssh_key::LineEnding;
 use russh::keys::{Algorithm, HashAlg, PrivateKey, PublicKey};
 
+use super::Database;
 use super::stand::{Stand, quoted, write_private};
 use crate::simulated_fleet::{Config, DEFAULT_IMAGE, SimulatedFleet};
 
@@ -20,6 +21,8 @@ pub struct Options {
     pub redis_url: Option<String>,
     /// The superuser's URL of the Postgres to use; `None`: the development environment's.
     pub postgres_url: Option<String>,
+    /// The database; `None`: a new one in that Postgres, with this version's schema.
+    pub database: Option<Database>,
 }
 
 /// A simulated fleet and what it stands on. Everything ends with it.
@@ -51,7 +54,12 @@ impl DerefMut for Bed {
 impl Bed {
     /// A simulated fleet of short times, and no service running.
     pub async fn new(options: Options) -> Bed {
-        let mut stand = Stand::new(options.postgres_url, options.redis_url).await;
+        let database = match (options.database, &options.postgres_url) {
+            (Some(database), _) => database,
+            (None, Some(url)) => Database::on(url).await,
+            (None, None) => Database::new().await,
+        };
+        let mut stand = Stand::new(database, options.redis_url);
         let (key_file, key) = new_key(&stand, "fleet_key");
         let (next_key_file, next_key) = new_key(&stand, "next_fleet_key");
         let fleet_public_key = key.to_openssh().expect("a public key");

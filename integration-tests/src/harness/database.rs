@@ -1,15 +1,14 @@
 //! A database for one test, with the migrations in it.
 
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
 
 use gatewayzen_core::Repository;
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
-use tokio::process::Command;
 
-use super::{dev_env, run};
+use super::dev_env;
+use super::process::run_program;
 
 /// A migrated database that is dropped with this.
 pub struct Database {
@@ -30,10 +29,27 @@ impl Database {
 
     /// Makes one in the Postgres whose superuser has this URL.
     pub async fn on(admin_url: &str) -> Database {
-        let name = format!("gz_{}", uuid::Uuid::new_v4().simple());
-        run_on(admin_url, format!("CREATE DATABASE {name}")).await;
-        let database = Database::named(name, admin_url);
+        let database = Database::empty(admin_url).await;
         migrate(&database.superuser_url()).await;
+        database
+    }
+
+    /// Makes one whose newest migration is still to be run, and says which that is.
+    pub async fn one_migration_behind() -> (Database, i64) {
+        let database = Database::empty(&dev_env("DATABASE_URL")).await;
+        let migrator = migrations(concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations")).await;
+        let newest = migrator.iter().map(|one| one.version).max().expect("migrations");
+        let done = migrator.run_to(newest - 1, &database.admin).await;
+        done.expect("migrations");
+        (database, newest)
+    }
+
+    /// As [`on`](Self::on), with the schema of another build's `gatewayzen migrate`.
+    pub(super) async fn migrated_by(gatewayzen: &Path, admin_url: &str) -> Database {
+        let database = Database::empty(admin_url).await;
+        let login = [("GATEWAYZEN_POSTGRES__URL".to_owned(), database.superuser_url())];
+        let done = run_program(gatewayzen, &["migrate"], &login).await;
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
         database
     }
 
@@ -51,43 +67,13 @@ impl Database {
         Database::named(name, &self.admin_url)
     }
 
-    /// Backs it up, as docs/operating.md says.
-    pub async fn dump(&self, file: &Path) {
-        let url = self.superuser_url();
-        postgres_tool("pg_dump", &["--format=custom", "--file"], file, &url).await;
-    }
-
-    /// Puts a backup into an empty cluster, whose superuser has this URL, as docs/operating.md says.
-    pub async fn restored(file: &Path, admin_url: &str) -> Database {
-        let name = "gatewayzen".to_owned();
+    async fn empty(admin_url: &str) -> Database {
+        let name = format!("gz_{}", uuid::Uuid::new_v4().simple());
         run_on(admin_url, format!("CREATE DATABASE {name}")).await;
-        let database = Database::named(name, admin_url);
-        let url = database.superuser_url();
-        let roles = run(
-            "gatewayzen",
-            &["migrate", "--only-roles"],
-            &[("GATEWAYZEN_POSTGRES__URL".into(), url.clone())],
-        )
-        .await;
-        assert!(
-            roles.status.success(),
-            "{}",
-            String::from_utf8_lossy(&roles.stderr)
-        );
-        // The first migration, which makes the roles, leaves tables behind that are in the backup too.
-        let restore = [
-            "--clean",
-            "--if-exists",
-            "--exit-on-error",
-            "--single-transaction",
-            "--dbname",
-            &url,
-        ];
-        postgres_tool("pg_restore", &restore, file, "").await;
-        database
+        Database::named(name, admin_url)
     }
 
-    fn named(name: String, admin_url: &str) -> Database {
+    pub(super) fn named(name: String, admin_url: &str) -> Database {
         let server = admin_url.rsplit_once('/').expect("a URL with a database").0;
         let host = server.rsplit_once('@').expect("a URL with a user").1;
         let base = format!("{host}/{name}");
@@ -103,7 +89,7 @@ impl Database {
         }
     }
 
-    fn superuser_url(&self) -> String {
+    pub(super) fn superuser_url(&self) -> String {
         let server = self.admin_url.rsplit_once('/').expect("a URL with a database").0;
         format!("{server}/{}", self.name)
     }
@@ -131,22 +117,7 @@ impl Database {
     }
 }
 
-/// Runs a program of the Postgres that the tests use to its end.
-async fn postgres_tool(program: &str, arguments: &[&str], file: &Path, database: &str) {
-    let mut command = Command::new(Path::new(&dev_env("PG_BIN")).join(program));
-    command.args(arguments).arg(file).kill_on_drop(true);
-    if !database.is_empty() {
-        command.arg(database);
-    }
-    let output = command.stdin(Stdio::null()).output().await.expect(program);
-    assert!(
-        output.status.success(),
-        "{program}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-}
-
-async fn run_on(url: &str, sql: String) {
+pub(super) async fn run_on(url: &str, sql: String) {
     let pool = PgPoolOptions::new().max_connections(1).connect(url).await;
     let pool = pool.expect("the private Postgres");
     let done = sqlx::query(sqlx::AssertSqlSafe(sql.clone())).execute(&pool).await;
@@ -162,13 +133,13 @@ async fn migrate(superuser: &str) {
         return repository.close().await;
     };
     let pool = lazy(superuser);
-    let migrator = sqlx::migrate::Migrator::new(std::path::PathBuf::from(folder)).await;
-    migrator
-        .expect("a folder of migrations")
-        .run(&pool)
-        .await
-        .expect("migrations");
+    migrations(&folder).await.run(&pool).await.expect("migrations");
     pool.close().await;
+}
+
+async fn migrations(folder: &str) -> sqlx::migrate::Migrator {
+    let read = sqlx::migrate::Migrator::new(std::path::PathBuf::from(folder)).await;
+    read.expect("a folder of migrations")
 }
 
 fn lazy(url: &str) -> PgPool {

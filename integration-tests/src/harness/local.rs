@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::process::{Child, ChildStdin, Command};
 
 use super::stand::{Stand, quoted};
-use super::{dev_env, dev_folder, eventually};
+use super::{Database, dev_env, dev_folder, eventually};
 
 /// How much of gatewayd runs on each host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl DerefMut for LocalFleet {
 impl LocalFleet {
     /// Local hosts on 127.`network`.1.0/24, which no other fleet may have, and no service running.
     pub async fn new(mode: Mode, network: u8, settings: &str) -> LocalFleet {
-        let mut stand = Stand::new(None, None).await;
+        let mut stand = Stand::new(Database::new().await, None);
         let state = stand.folder().join("ec2");
         let program = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("local-hosts/local_ec2.py");
         let mut local_ec2 = Command::new(dev_folder().join("venv/bin/python"))

@@ -1,12 +1,14 @@
 //! What every test of this crate stands on: real Postgres and Redis, a database and a namespace of its own,
 //! and the services as processes.
 
+mod backup;
 mod bed;
 mod collector;
 mod database;
 mod local;
 mod npm;
 mod object_store;
+mod previous;
 mod process;
 mod scrape;
 mod servers;
@@ -18,6 +20,7 @@ pub use database::Database;
 pub use local::{LocalFleet, Mode};
 pub use npm::{npm_folder, npm_peer};
 pub use object_store::ObjectStore;
+pub use previous::Previous;
 pub use process::{ServiceProcess, binary, run};
 pub use scrape::{Scrape, Series};
 pub use servers::{PostgresServer, RedisServer, free_port};

@@ -37,13 +37,24 @@ impl ServiceProcess {
         environment: &[(String, String)],
         folder: &Path,
     ) -> ServiceProcess {
+        Self::start_program(&binary(name), name, arguments, environment, folder)
+    }
+
+    /// As [`start`](Self::start), of another build.
+    pub(super) fn start_program(
+        program: &Path,
+        name: &str,
+        arguments: &[&str],
+        environment: &[(String, String)],
+        folder: &Path,
+    ) -> ServiceProcess {
         let log = folder.join(format!("{name}.log"));
         let file = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(&log)
             .expect("a log file");
-        let child = Command::new(binary(name))
+        let child = Command::new(program)
             .args(arguments)
             .envs(environment.iter().cloned())
             .stdin(Stdio::null())
@@ -115,7 +126,16 @@ impl ServiceProcess {
 
 /// Runs a binary of this workspace to its end.
 pub async fn run(name: &str, arguments: &[&str], environment: &[(String, String)]) -> Output {
-    let run = Command::new(binary(name))
+    run_program(&binary(name), arguments, environment).await
+}
+
+/// As [`run`], of any program.
+pub(super) async fn run_program(
+    program: &Path,
+    arguments: &[&str],
+    environment: &[(String, String)],
+) -> Output {
+    let run = Command::new(program)
         .args(arguments)
         .envs(environment.iter().cloned())
         .stdin(Stdio::null())

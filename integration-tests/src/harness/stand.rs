@@ -8,10 +8,10 @@ use gatewayzen_core::{Gatewayd, Repository, State};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Database, ServiceProcess, dev_env, eventually, run};
+use super::{Database, ServiceProcess, binary, dev_env, eventually, run};
 
 /// The four services.
-const SERVICES: [&str; 4] = ["dispatcher", "instance-worker", "ssh-worker", "wallet-worker"];
+pub(super) const SERVICES: [&str; 4] = ["dispatcher", "instance-worker", "ssh-worker", "wallet-worker"];
 
 /// Everything of one test's fleet but its machines.
 pub struct Stand {
@@ -31,16 +31,12 @@ pub struct Stand {
 }
 
 impl Stand {
-    /// A stand on the development environment's servers, or on others. It is not configured yet.
-    pub(super) async fn new(postgres_url: Option<String>, redis_url: Option<String>) -> Stand {
+    /// A stand on this database and the development environment's Redis, or another. It is not configured yet.
+    pub(super) fn new(database: Database, redis_url: Option<String>) -> Stand {
         let folder = tempfile::Builder::new()
             .prefix("gz-")
             .tempdir()
             .expect("a folder");
-        let database = match &postgres_url {
-            Some(url) => Database::on(url).await,
-            None => Database::new().await,
-        };
         for (file, id) in [("sealing_keys", "test"), ("backup_keys", "backup")] {
             let line = KeyRing::generate_line(id).expect("randomness");
             write_private(&folder.path().join(file), line.expose_str().expect("text"));
@@ -116,12 +112,23 @@ impl Stand {
 
     /// Starts one service, as its own login, with more in its environment.
     pub fn start_with(&self, name: &str, more: &[(&str, &str)]) -> ServiceProcess {
+        self.start_program(&binary(name), name, more)
+    }
+
+    /// Starts one service of another build.
+    pub(super) fn start_program(&self, program: &Path, name: &str, more: &[(&str, &str)]) -> ServiceProcess {
         let config = self.config.to_str().expect("a path");
         let mut environment = self.environment.clone();
         let role = service_role(name).expect("a service");
         environment.push(("GATEWAYZEN_POSTGRES__URL".into(), self.database.url(role)));
         environment.extend(more.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
-        ServiceProcess::start(name, &["--config", config], &environment, self.folder.path())
+        ServiceProcess::start_program(
+            program,
+            name,
+            &["--config", config],
+            &environment,
+            self.folder.path(),
+        )
     }
 
     /// The folder of the copies of wallets.

@@ -4,6 +4,7 @@ mod evidence;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,6 +16,7 @@ use crate::simulated_fleet::{Entry, Event};
 
 pub use evidence::{Broken, Evidence};
 pub use sweep::{a_gone_machine_is_noticed, no_machine_without_a_row};
+pub use verdict::{must_be_none, nothing_is_broken};
 
 type Law = fn(&Evidence) -> Vec<Broken>;
 

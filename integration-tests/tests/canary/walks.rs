@@ -100,7 +100,7 @@ impl World {
             },
             settings,
             redis_url: Some(redis.url()),
-            postgres_url: None,
+            ..Options::default()
         })
         .await;
         std::fs::create_dir(bed.folder().join("tmp")).unwrap();

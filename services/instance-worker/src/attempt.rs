@@ -80,7 +80,8 @@ impl InstanceSteps {
         turn: &Turn<'_>,
         attempt: &LaunchAttempt,
     ) -> Result<String, StepError> {
-        match self.send(turn, attempt).await? {
+        let request = stored_request(attempt).map_err(not_made)?;
+        match self.send(turn, attempt, &request).await? {
             Ok(instance) => Ok(instance),
             Err(failure) => {
                 if !matches!(failure.meaning, Meaning::Unanswered | Meaning::TokenMismatch) {
@@ -94,8 +95,8 @@ impl InstanceSteps {
         }
     }
 
-    /// Finds out what an attempt of before launched: by replaying it, or, once that is not allowed any more or EC2
-    /// refuses it, by looking for its token and tag.
+    /// Finds out what an attempt of before launched: by replaying it, or, once that is not allowed any more, EC2
+    /// refuses it, or it is a newer version's, by looking for its token and tag.
     pub(crate) async fn resolve(
         &self,
         turn: &Turn<'_>,
@@ -103,8 +104,10 @@ impl InstanceSteps {
     ) -> Result<Resolution, StepError> {
         let mut refusal = None;
         let until = attempt.send_until + SIGNATURE_VALIDITY + self.settings.consistency_window;
-        if turn.now() < attempt.send_until {
-            match self.send(turn, attempt).await? {
+        if let Ok(request) = stored_request(attempt)
+            && turn.now() < attempt.send_until
+        {
+            match self.send(turn, attempt, &request).await? {
                 Ok(instance) => return Ok(Resolution::Launched(instance)),
                 // The machine may have been given another host key than ours: it can be ended, but not adopted.
                 Err(failure)
@@ -163,8 +166,8 @@ impl InstanceSteps {
         &self,
         turn: &Turn<'_>,
         attempt: &LaunchAttempt,
+        request: &LaunchRequest,
     ) -> Result<Result<String, Failure>, StepError> {
-        let request = stored_request(attempt)?;
         let row = attempt.id.to_string();
         let sealed = attempt
             .sealed_user_data
@@ -219,17 +222,31 @@ impl InstanceSteps {
     }
 }
 
-/// The request as it was stored.
-pub(crate) fn stored_request(attempt: &LaunchAttempt) -> Result<LaunchRequest, StepError> {
-    serde_json::from_value(attempt.request.clone()).map_err(|error| {
-        StepError::permanent(
-            format!(
-                "the stored request of launch attempt {} is not understood: {error}",
-                attempt.id
-            ),
-            "Run the version of the instance-worker that stored it, or a newer one; then retry.",
-        )
-    })
+/// The request as it was stored. One that a newer version stored is not understood: that is no fault of its row, which a newer
+/// worker may take next, or, where all went back to this version, goes on without it.
+fn stored_request(attempt: &LaunchAttempt) -> Result<LaunchRequest, serde_json::Error> {
+    serde_json::from_value(attempt.request.clone())
+}
+
+/// What an attempt asks for, for a sentence.
+pub(crate) fn asked_for(attempt: &LaunchAttempt) -> String {
+    match stored_request(attempt) {
+        Ok(request) => request.summary(),
+        Err(_) => "what a newer version asked for".to_owned(),
+    }
+}
+
+/// What is waited for while it cannot be known what an attempt launched.
+pub(crate) fn certainty(attempt: &LaunchAttempt, until: OffsetDateTime) -> String {
+    let sender = match stored_request(attempt) {
+        Ok(_) => "",
+        Err(_) => "; a newer version of the instance-worker stored its request, and alone may send it again",
+    };
+    format!(
+        "certainty about launch attempt {}, which EC2 never answered and may carry out until {}{sender}",
+        attempt.id,
+        stamp(until)
+    )
 }
 
 /// Why a launch did not come about, with the setting to mend. `open_until`: how long the attempt stays in force.
@@ -238,11 +255,7 @@ pub(crate) fn launch_error(
     failure: &Failure,
     open_until: Option<OffsetDateTime>,
 ) -> StepError {
-    let what = match stored_request(attempt) {
-        Ok(request) => request.summary(),
-        Err(error) => return error,
-    };
-    let sentence = format!("launching {what} failed: {}", failure.sentence());
+    let sentence = format!("launching {} failed: {}", asked_for(attempt), failure.sentence());
     let stays = open_until.map(|until| {
         format!(
             " Attempt {} may have launched a machine before, and stays in force until {}.",

@@ -6,10 +6,10 @@ use gatewayzen_core::repository::LaunchAttempt;
 use gatewayzen_core::{Facts, Next, StepError, crash};
 use time::Duration;
 
-use crate::attempt::Resolution;
+use crate::attempt::{Resolution, certainty};
 use crate::describe::By;
 use crate::errors::{Failure, Meaning};
-use crate::steps::{InstanceSteps, Turn, seconds, stamp};
+use crate::steps::{InstanceSteps, Turn, seconds};
 
 const CALL: &str = "TerminateInstances";
 
@@ -40,12 +40,7 @@ impl InstanceSteps {
                             .unwrap_or_default();
                         return Ok(Next::WaitUntil {
                             after: left.min(self.settings.consistency_window),
-                            waiting_for: format!(
-                                "certainty about launch attempt {}, which EC2 never answered and may carry out until \
-                                 {}{refusal}",
-                                attempt.id,
-                                stamp(until)
-                            ),
+                            waiting_for: certainty(attempt, until) + &refusal,
                         });
                     }
                 },

@@ -5,11 +5,11 @@ use gatewayzen_core::repository::LaunchAttempt;
 use gatewayzen_core::{Facts, Next, StepError};
 use time::Duration;
 
-use crate::attempt::{Resolution, launch_error, stored_request};
+use crate::attempt::{Resolution, asked_for, certainty, launch_error};
 use crate::describe::{By, Seen};
 use crate::end::Asked;
 use crate::host_key::fingerprint;
-use crate::steps::{InstanceSteps, Turn, seconds, stamp};
+use crate::steps::{InstanceSteps, Turn, seconds};
 
 impl InstanceSteps {
     /// One step towards a running machine: launch, or resolve a launch of before, or look whether it runs.
@@ -32,11 +32,7 @@ impl InstanceSteps {
                     after: (until - turn.now())
                         .unsigned_abs()
                         .min(self.settings.consistency_window),
-                    waiting_for: format!(
-                        "certainty about launch attempt {}, which EC2 never answered and may carry out until {}",
-                        attempt.id,
-                        stamp(until)
-                    ),
+                    waiting_for: certainty(&attempt, until),
                 }),
                 Resolution::Nothing => self.begin_anew(turn, &attempt, "it launched nothing").await,
             },
@@ -99,11 +95,7 @@ impl InstanceSteps {
             )
         })?;
         Ok(Next::Advance {
-            done: format!(
-                "{} runs at {address}: {}",
-                seen.id,
-                stored_request(attempt)?.summary()
-            ),
+            done: format!("{} runs at {address}: {}", seen.id, asked_for(attempt)),
             facts: Facts {
                 public_address: seen.public_address.clone(),
                 private_address: seen.private_address.clone(),

@@ -32,7 +32,7 @@ const METADATA_HOPS: i32 = 1;
 ///
 /// A replay after a crash must be this and nothing else, whatever the configuration says by then: under the
 /// same token EC2 refuses any other request. So nothing that is sent may come from anywhere else, and a request that
-/// a newer version stored is not understood in part.
+/// a newer version stored is not understood in part: an older one does not send it, but looks for its machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LaunchRequest {

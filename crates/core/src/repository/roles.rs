@@ -88,7 +88,8 @@ SELECT sentence FROM faults ORDER BY place, sentence";
 
 impl Repository {
     /// Applies the migrations that are missing, as gatewayzen_migrator, and says how many there are in all. Where the login
-    /// may make roles, it makes those that are missing first.
+    /// may make roles, it makes those that are missing first. The schema of a newer version, from which somebody went back to
+    /// this one, stays as it is.
     pub async fn migrate(&self) -> Result<usize> {
         // Not given back to the pool: it has another role from here on.
         let mut connection = self.pool.acquire().await?.detach();
@@ -96,9 +97,20 @@ impl Repository {
         sqlx::query("SET ROLE gatewayzen_migrator")
             .execute(&mut connection)
             .await?;
-        MIGRATIONS.run(&mut connection).await?;
+        let newest = MIGRATIONS.iter().map(|m| m.version).max();
+        let newer = "SELECT EXISTS (SELECT FROM public._sqlx_migrations WHERE version > $1)";
+        if !sqlx::query_scalar(newer)
+            .bind(newest)
+            .fetch_one(&mut connection)
+            .await?
+        {
+            MIGRATIONS.run(&mut connection).await?;
+        }
+        let applied: i64 = sqlx::query_scalar("SELECT count(*) FROM public._sqlx_migrations")
+            .fetch_one(&mut connection)
+            .await?;
         connection.close().await?;
-        Ok(MIGRATIONS.iter().count())
+        Ok(usize::try_from(applied).unwrap_or_default())
     }
 
     /// Makes the roles (the first migration is nothing else) and hands the schema to gatewayzen_migrator, and runs no other
