@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::config::{Credentials, Region};
+use aws_sdk_ec2::types::{ResourceType, Tag, TagSpecification};
 use gatewayzen_bootstrap::Settings;
 use gatewayzen_core::repository::{Outcome, Verdict};
 use gatewayzen_core::seal::KeyRing;
@@ -23,7 +24,7 @@ pub struct Story {
     database: Database,
     pub repository: Repository,
     pub sim: SimulatedFleet,
-    pub client: Client,
+    client: Client,
     settings: Settings,
     steps: InstanceSteps,
     ring: String,
@@ -102,6 +103,30 @@ impl Story {
         let id = self.launch(name).await;
         self.to_its_end(id, State::Instance).await;
         id
+    }
+
+    /// A machine that GatewayZen did not launch, with a row's tags.
+    pub async fn stray(&self, id: i64, attempt: &str) {
+        let fleet = self.repository.fleet_id().await.unwrap().to_string();
+        let tags = [
+            ("gatewayzen:fleet", fleet.as_str()),
+            ("gatewayzen:gatewayd", &id.to_string()),
+            ("gatewayzen:attempt", attempt),
+        ];
+        let tags = tags
+            .map(|(key, value)| Tag::builder().key(key).value(value).build())
+            .to_vec();
+        let tags = TagSpecification::builder()
+            .resource_type(ResourceType::Instance)
+            .set_tags(Some(tags))
+            .build();
+        let call = self
+            .client
+            .run_instances()
+            .image_id(DEFAULT_IMAGE)
+            .min_count(1)
+            .max_count(1);
+        call.tag_specifications(tags).send().await.unwrap();
     }
 
     pub async fn write(&self, id: i64, state: State) {
