@@ -135,6 +135,7 @@ pub fn quick(queues: &[&str]) -> WorkerConfig {
 pub struct ByClass {
     began: mpsc::UnboundedSender<Job>,
     pub ended: Arc<AtomicUsize>,
+    release: CancellationToken,
 }
 
 impl Handler for ByClass {
@@ -149,6 +150,11 @@ impl Handler for ByClass {
             }),
             "panic" => panic!("it fell over"),
             "hang" => std::future::pending().await,
+            "held" => {
+                self.release.cancelled().await;
+                Ok(())
+            }
+            // Longer than three leases of a `quick` worker.
             "slow" => {
                 tokio::time::sleep(Duration::from_secs(2)).await;
                 Ok(())
@@ -166,6 +172,8 @@ pub struct Running {
     pub ended: Arc<AtomicUsize>,
     pub gate: Gate,
     pub shutdown: CancellationToken,
+    /// Jobs of the class `held` end when it is cancelled.
+    pub release: CancellationToken,
     task: JoinHandle<Result<(), Error>>,
 }
 
@@ -173,9 +181,11 @@ impl Running {
     pub fn start(queue: &Queue, config: WorkerConfig) -> Self {
         let (began, jobs) = mpsc::unbounded_channel();
         let ended = Arc::new(AtomicUsize::new(0));
+        let release = CancellationToken::new();
         let handler = ByClass {
             began,
             ended: ended.clone(),
+            release: release.clone(),
         };
         let (gate, shutdown) = (Gate::new(), CancellationToken::new());
         let work = resque::work(queue.clone(), config, handler, gate.clone(), shutdown.clone());
@@ -184,6 +194,7 @@ impl Running {
             ended,
             gate,
             shutdown,
+            release,
             task: tokio::spawn(work),
         }
     }

@@ -161,6 +161,7 @@ async fn gatewayd_may_not_listen_not_stop_and_not_change() {
     command(address, "start").await;
     let pids = command(address, "processes").await.stdout;
     assert!(!pids.is_empty());
+    // Three times as long as a gatewayd takes to listen: there is nothing else to wait for where nothing comes.
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(TcpStream::connect((address, 5000)).await.is_err());
     assert_eq!(

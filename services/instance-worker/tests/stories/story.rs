@@ -184,6 +184,7 @@ impl Story {
                 why: done.clone(),
             },
             Some(Ok(Next::WaitUntil { after, .. })) => {
+                // As the queue keeps the job back.
                 tokio::time::sleep((*after).min(self.settings.ec2.poll)).await;
                 Outcome::Release
             }

@@ -8,6 +8,7 @@ use ssh_worker::parse;
 use ssh_worker::remote::Command;
 
 use crate::home::Home;
+use crate::machine::soon;
 
 #[test]
 fn the_saved_wallet_is_read_from_gatewayds_file() {
@@ -61,12 +62,8 @@ impl Running {
         let running = Self(command.spawn().unwrap());
         // Until it has become the program asked for.
         let exe = format!("/proc/{}/cmdline", running.0.id());
-        while !fs::read_to_string(&exe)
-            .unwrap()
-            .contains(arguments[arguments.len() - 1])
-        {
-            std::thread::yield_now();
-        }
+        let last = arguments[arguments.len() - 1];
+        soon(|| fs::read_to_string(&exe).unwrap().contains(last));
         running
     }
 }

@@ -163,6 +163,7 @@ impl Bench {
                         begun.elapsed() < Duration::from_secs(60),
                         "it still waits for {waiting_for}"
                     );
+                    // As the queue keeps the job back.
                     tokio::time::sleep(after).await;
                 }
             }
