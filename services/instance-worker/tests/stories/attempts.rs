@@ -1,21 +1,16 @@
 //! An attempt that cannot be sent again: found by its tags, given up in time, never mistaken for another.
 
 use gatewayzen_core::State;
-use integration_tests::simulated_fleet::{Event, Fault, FaultKind};
+use integration_tests::simulated_fleet::{Event, Fault};
 
-use crate::faults::{refuses, run_instances};
+use crate::faults::{loses_an_answer, refuses};
 use crate::story::{Story, permanent, transient, waits};
 
 #[tokio::test]
 async fn what_is_too_late_to_be_sent_is_found_by_its_tags_and_not_sent() {
     let story = Story::new().await;
     let id = story.launch("acme").await;
-    story.sim.fault(
-        Fault::new(FaultKind::Ec2LosesReply {
-            action: run_instances(),
-        })
-        .times(1),
-    );
+    story.sim.fault(loses_an_answer());
     transient(story.step(id, State::Instance).await);
     story
         .sql("UPDATE launch_attempts SET send_until = clock_timestamp()")
@@ -60,12 +55,7 @@ async fn finding_nothing_licenses_no_new_launch_before_the_old_one_is_impossible
 async fn another_request_under_the_token_is_never_adopted_but_can_be_ended() {
     let story = Story::new().await;
     let id = story.launch("acme").await;
-    story.sim.fault(
-        Fault::new(FaultKind::Ec2LosesReply {
-            action: run_instances(),
-        })
-        .times(1),
-    );
+    story.sim.fault(loses_an_answer());
     transient(story.step(id, State::Instance).await);
     story
         .sql("UPDATE launch_attempts SET request = jsonb_set(request, '{key_name}', '\"other\"')")
@@ -85,12 +75,7 @@ async fn another_request_under_the_token_is_never_adopted_but_can_be_ended() {
 async fn two_machines_of_one_attempt_are_a_fault_and_terminate_ends_both() {
     let story = Story::new().await;
     let id = story.launch("acme").await;
-    story.sim.fault(
-        Fault::new(FaultKind::Ec2LosesReply {
-            action: run_instances(),
-        })
-        .times(1),
-    );
+    story.sim.fault(loses_an_answer());
     transient(story.step(id, State::Instance).await);
     let attempt = story.repository.launch_attempt(id).await.unwrap().unwrap();
     story.stray(id, &attempt.id.to_string()).await;

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use gatewayzen_core::{Next, State, StepError};
-use integration_tests::simulated_fleet::{Event, Fault, FaultKind};
+use integration_tests::simulated_fleet::Event;
 
-use crate::faults::run_instances;
+use crate::faults::loses_an_answer;
 use crate::story::{self, Story, transient};
 
 #[tokio::test]
@@ -54,12 +54,7 @@ async fn a_row_gets_one_running_machine_that_is_known_before_it_is_met() {
 async fn a_lost_answer_is_replayed_whatever_the_configuration_says_by_then() {
     let mut story = Story::new().await;
     let id = story.launch("acme").await;
-    story.sim.fault(
-        Fault::new(FaultKind::Ec2LosesReply {
-            action: run_instances(),
-        })
-        .times(1),
-    );
+    story.sim.fault(loses_an_answer());
     let text = transient(story.step(id, State::Instance).await);
     assert!(text.contains("RunInstances"), "{text}");
     story.change(|settings| {

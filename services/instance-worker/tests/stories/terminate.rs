@@ -3,7 +3,7 @@
 use gatewayzen_core::{Next, State};
 use integration_tests::simulated_fleet::{Fault, FaultKind};
 
-use crate::faults::run_instances;
+use crate::faults::loses_an_answer;
 use crate::story::{Story, transient, waits};
 
 #[tokio::test]
@@ -30,12 +30,7 @@ async fn terminate_replays_an_attempt_without_an_answer_and_ends_what_it_returns
     let id = story.launch("acme").await;
     // Tags that lag: the token alone must find it.
     story.sim.fault(Fault::new(FaultKind::TagLag { ms: 3_600_000 }));
-    story.sim.fault(
-        Fault::new(FaultKind::Ec2LosesReply {
-            action: run_instances(),
-        })
-        .times(1),
-    );
+    story.sim.fault(loses_an_answer());
     transient(story.step(id, State::Instance).await);
     story.write(id, State::Terminate).await;
     story.to_its_end(id, State::Terminate).await;
