@@ -3,13 +3,9 @@
 
 mod common;
 
-use std::{
-    collections::HashMap,
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
-use common::{Running, Server, all_done, job, next, quick, until};
+use common::{Process, Running, Server, all_done, job, next, quick, until};
 use resque::{Config, Failure, Gate, Handler, Job, Queue, WorkerConfig, work};
 use tokio_util::sync::CancellationToken;
 
@@ -50,32 +46,6 @@ async fn child_worker() {
     work(queue, quick(&["q"]), handler, Gate::new(), stop)
         .await
         .unwrap();
-}
-
-struct Process(Child);
-
-impl Process {
-    fn start(server: &Server) -> Self {
-        let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "--ignored", "child_worker"])
-            .env("RESQUE_TEST_URL", server.config().url)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        Self(child.unwrap())
-    }
-
-    /// Ends it with SIGKILL.
-    fn kill(&mut self) {
-        let _ = self.0.kill();
-        self.0.wait().unwrap();
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.kill();
-    }
 }
 
 async fn done(server: &Server) -> HashMap<u64, u32> {

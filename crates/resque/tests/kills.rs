@@ -3,13 +3,9 @@
 
 mod common;
 
-use std::{
-    collections::HashMap,
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
-use common::{Server, all_done, job, quick, until};
+use common::{Process, Server, all_done, job, quick, until};
 use resque::{Config, Failure, Gate, Handler, Job, Push, Queue, WorkerConfig, work};
 use tokio_util::sync::CancellationToken;
 
@@ -51,28 +47,6 @@ async fn child_worker() {
     work(queue, worker, handler, Gate::new(), CancellationToken::new())
         .await
         .unwrap();
-}
-
-struct Process(Child);
-
-impl Process {
-    fn start(server: &Server) -> Self {
-        let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "--ignored", "child_worker"])
-            .env("RESQUE_TEST_URL", server.config().url)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        Self(child.unwrap())
-    }
-}
-
-impl Drop for Process {
-    /// Ends it with SIGKILL.
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 async fn done(server: &Server) -> usize {

@@ -103,6 +103,29 @@ fn spawn(dir: &tempfile::TempDir) -> Child {
         .expect("redis-server must be installed (apt-get install redis-server)")
 }
 
+/// This same program again, as the worker process that its test `child_worker` is.
+pub struct Process(pub Child);
+
+impl Process {
+    pub fn start(server: &Server) -> Self {
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "--ignored", "child_worker"])
+            .env("RESQUE_TEST_URL", server.config().url)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        Self(child.unwrap())
+    }
+}
+
+impl Drop for Process {
+    /// Ends it with SIGKILL.
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Waits for something to become true, up to half a minute.
 pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let limit = Instant::now() + Duration::from_secs(30);
