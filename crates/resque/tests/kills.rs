@@ -5,7 +5,7 @@ mod common;
 
 use std::{collections::HashMap, time::Duration};
 
-use common::{Process, Server, all_done, job, quick, until};
+use common::{Process, Server, all_done, connect, job, quick, until};
 use resque::{Config, Failure, Gate, Handler, Job, Push, Queue, WorkerConfig, work};
 use tokio_util::sync::CancellationToken;
 
@@ -27,11 +27,8 @@ impl Handler for CountInRedis {
 #[ignore = "the worker that the test below starts and kills"]
 async fn child_worker() {
     let url = std::env::var("RESQUE_TEST_URL").expect("started by another test");
-    let client = redis::Client::open(url.as_str()).unwrap();
-    // The crate's half a second is little on a busy machine, and a count whose answer is late would be a failed job.
-    let patient = redis::AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(30)));
-    let connection = client.get_multiplexed_async_connection_with_config(&patient);
-    let handler = CountInRedis(connection.await.unwrap());
+    // With patience: a count whose answer is late would be a failed job.
+    let handler = CountInRedis(connect(&url).await);
     let config = Config {
         url,
         namespace: "{resque}".to_owned(),

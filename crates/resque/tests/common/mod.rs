@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use redis::aio::MultiplexedConnection;
 use resque::{Config, Error, Failure, Gate, Handler, Job, Queue, WorkerConfig};
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -63,11 +64,9 @@ impl Server {
 
     /// Another client: sends any command, and answers with the result.
     pub async fn raw<T: redis::FromRedisValue>(&self, command: &str, args: &[&[u8]]) -> T {
-        let client = redis::Client::open(self.config().url).unwrap();
-        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
         redis::cmd(command)
             .arg(args)
-            .query_async(&mut connection)
+            .query_async(&mut connect(&self.config().url).await)
             .await
             .unwrap()
     }
@@ -124,6 +123,16 @@ impl Drop for Process {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// A connection beside our client's, with more patience than the crate's half a second, which is little on a busy machine.
+pub async fn connect(url: &str) -> MultiplexedConnection {
+    let client = redis::Client::open(url).unwrap();
+    let patient = redis::AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(Duration::from_secs(30)))
+        .set_response_timeout(Some(Duration::from_secs(30)));
+    let connection = client.get_multiplexed_async_connection_with_config(&patient);
+    connection.await.unwrap()
 }
 
 /// Waits for something to become true, up to half a minute.
