@@ -10,31 +10,42 @@
 use std::time::Duration;
 
 use gatewayzen_core::State;
-use gatewayzen_core::repository::{LeaseCheck, Outcome, Verdict};
-use integration_tests::harness::Database;
+use gatewayzen_core::repository::{Lease, LeaseCheck, Outcome, Repository, Verdict};
+use integration_tests::harness::{Database, eventually};
 
 const LEASE: Duration = Duration::from_secs(30);
 
-#[tokio::test]
-async fn what_an_overtaken_worker_writes_is_not_written() {
+/// A database with one row, which is due, and what a service sees of it.
+async fn acme() -> (Database, Repository, i64) {
     let database = Database::new().await;
     database
         .write("INSERT INTO gatewayds (name, state) VALUES ('acme', 'instance')")
         .await;
     let service = database.repository("gatewayzen_service");
     let id = service.gatewayd_named("acme").await.unwrap().unwrap().id;
-    let Verdict::Taken(lease) = service
-        .take_lease(id, State::Instance, Some(1), "one", LEASE, 3)
-        .await
-        .unwrap()
-    else {
-        panic!("not taken");
-    };
+    (database, service, id)
+}
+
+/// Asks for the row's lease as the worker of this name.
+async fn take(service: &Repository, id: i64, state: State, generation: Option<i64>, owner: &str) -> Verdict {
+    let verdict = service.take_lease(id, state, generation, owner, LEASE, 3).await;
+    verdict.unwrap()
+}
+
+#[track_caller]
+fn taken(verdict: Verdict) -> Lease {
+    match verdict {
+        Verdict::Taken(lease) => lease,
+        other => panic!("not taken: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn what_an_overtaken_worker_writes_is_not_written() {
+    let (database, service, id) = acme().await;
+    let lease = taken(take(&service, id, State::Instance, Some(1), "one").await);
     assert!(matches!(
-        service
-            .take_lease(id, State::Instance, None, "two", LEASE, 3)
-            .await
-            .unwrap(),
+        take(&service, id, State::Instance, None, "two").await,
         Verdict::Busy(_)
     ));
     // Somebody writes the state: the worker's outcome is of the past, and only its lease is given back.
@@ -53,10 +64,7 @@ async fn what_an_overtaken_worker_writes_is_not_written() {
     );
     assert_eq!(database.text("SELECT count(*)::text FROM wallets").await, "0");
     assert!(matches!(
-        service
-            .take_lease(id, State::Terminate, Some(2), "two", LEASE, 3)
-            .await
-            .unwrap(),
+        take(&service, id, State::Terminate, Some(2), "two").await,
         Verdict::Busy(_)
     ));
     let advance = Outcome::Advance {
@@ -70,13 +78,7 @@ async fn what_an_overtaken_worker_writes_is_not_written() {
         (LeaseCheck::Superseded, State::Terminate, 2)
     );
     // The next one has it at once; the first one's lease is worth nothing any more.
-    let Verdict::Taken(next) = service
-        .take_lease(id, State::Terminate, Some(2), "two", LEASE, 3)
-        .await
-        .unwrap()
-    else {
-        panic!("not taken");
-    };
+    let next = taken(take(&service, id, State::Terminate, Some(2), "two").await);
     assert_eq!(
         service.finish_step(&lease, &advance, LEASE).await.unwrap().check,
         LeaseCheck::Lost
@@ -84,7 +86,7 @@ async fn what_an_overtaken_worker_writes_is_not_written() {
     // An expired lease is no lease, though nobody else has the row.
     let short = Duration::from_millis(1);
     assert_eq!(service.renew_lease(&next, short).await.unwrap(), LeaseCheck::Held);
-    integration_tests::harness::eventually("the lease to expire", async || {
+    eventually("the lease to expire", async || {
         (service.renew_lease(&next, short).await.unwrap() == LeaseCheck::Lost).then_some(())
     })
     .await;
@@ -93,24 +95,13 @@ async fn what_an_overtaken_worker_writes_is_not_written() {
 
 #[tokio::test]
 async fn writing_the_same_state_retries_only_what_has_failed() {
-    let database = Database::new().await;
-    database
-        .write("INSERT INTO gatewayds (name, state) VALUES ('acme', 'instance')")
-        .await;
-    let service = database.repository("gatewayzen_service");
-    let id = service.gatewayd_named("acme").await.unwrap().unwrap().id;
+    let (database, service, id) = acme().await;
     // An ORM writes every column back: nothing happens to a row that goes well.
     database
         .write("UPDATE gatewayds SET state = state, release = release")
         .await;
     assert_eq!(database.text("SELECT generation::text FROM gatewayds").await, "1");
-    let Verdict::Taken(lease) = service
-        .take_lease(id, State::Instance, None, "one", LEASE, 3)
-        .await
-        .unwrap()
-    else {
-        panic!("not taken");
-    };
+    let lease = taken(take(&service, id, State::Instance, None, "one").await);
     let park = Outcome::Park {
         fault: "broken".into(),
         unblock: "mend it".into(),
@@ -125,17 +116,11 @@ async fn writing_the_same_state_retries_only_what_has_failed() {
     );
     // Late duplicates of the job do not un-park the row; only a job with the generation of the fault does.
     assert_eq!(
-        service
-            .take_lease(id, State::Instance, Some(1), "one", LEASE, 3)
-            .await
-            .unwrap(),
+        take(&service, id, State::Instance, Some(1), "one").await,
         Verdict::Stale
     );
     assert_eq!(
-        service
-            .take_lease(id, State::Instance, None, "one", LEASE, 3)
-            .await
-            .unwrap(),
+        take(&service, id, State::Instance, None, "one").await,
         Verdict::Parked
     );
     // A write of another column is no retry either.
@@ -148,39 +133,22 @@ async fn writing_the_same_state_retries_only_what_has_failed() {
             .await,
         "none3"
     );
-    let Verdict::Taken(lease) = service
-        .take_lease(id, State::Instance, Some(3), "one", LEASE, 3)
-        .await
-        .unwrap()
-    else {
-        panic!("not taken");
-    };
+    let lease = taken(take(&service, id, State::Instance, Some(3), "one").await);
     service.finish_step(&lease, &park, LEASE).await.unwrap();
     // Queueing the failed job again is the same wish.
     assert!(matches!(
-        service
-            .take_lease(id, State::Instance, Some(4), "one", LEASE, 3)
-            .await
-            .unwrap(),
+        take(&service, id, State::Instance, Some(4), "one").await,
         Verdict::Taken(_)
     ));
 }
 
 #[tokio::test]
 async fn a_hold_takes_no_lease_and_stops_the_clock() {
-    let database = Database::new().await;
-    database
-        .write("INSERT INTO gatewayds (name, state) VALUES ('acme', 'instance')")
-        .await;
-    let service = database.repository("gatewayzen_service");
+    let (database, service, id) = acme().await;
     let operator = database.repository("gatewayzen_operator");
-    let id = service.gatewayd_named("acme").await.unwrap().unwrap().id;
     operator.hold("acme", Some("audit")).await.unwrap();
     assert_eq!(
-        service
-            .take_lease(id, State::Instance, None, "one", LEASE, 3)
-            .await
-            .unwrap(),
+        take(&service, id, State::Instance, None, "one").await,
         Verdict::Held
     );
     assert!(service.claim_due(10, LEASE).await.unwrap().is_empty());
@@ -198,15 +166,10 @@ async fn a_hold_takes_no_lease_and_stops_the_clock() {
 
 #[tokio::test]
 async fn a_step_that_never_ends_is_parked_after_its_attempts() {
-    let database = Database::new().await;
-    database
-        .write("INSERT INTO gatewayds (name, state) VALUES ('acme', 'instance')")
-        .await;
-    let service = database.repository("gatewayzen_service");
-    let id = service.gatewayd_named("acme").await.unwrap().unwrap().id;
+    let (database, service, id) = acme().await;
     let short = Duration::from_millis(1);
     let mut begun = 0;
-    let generation = integration_tests::harness::eventually("the row to be parked", async || {
+    let generation = eventually("the row to be parked", async || {
         // Each worker dies with the lease in its hand.
         match service
             .take_lease(id, State::Instance, None, "dying", short, 3)
@@ -236,13 +199,7 @@ async fn a_row_past_its_deadline_is_parked() {
         .await;
     let service = database.repository("gatewayzen_service");
     let acme = service.gatewayd_named("acme").await.unwrap().unwrap().id;
-    let Verdict::Taken(_) = service
-        .take_lease(acme, State::Instance, None, "one", LEASE, 3)
-        .await
-        .unwrap()
-    else {
-        panic!("not taken");
-    };
+    taken(take(&service, acme, State::Instance, None, "one").await);
     let long = [(State::Instance, LEASE)].into();
     assert!(
         service.park_overdue(&long, "test").await.unwrap().is_empty(),
@@ -276,6 +233,7 @@ async fn a_row_past_its_deadline_is_parked() {
 async fn a_long_transaction_of_a_writer_costs_no_deadline() {
     let database = Database::new().await;
     let mut tx = database.app.begin().await.unwrap();
+    // The time by which a clock that counted from the transaction's begin would be wrong.
     sqlx::query("SELECT pg_sleep(0.3)")
         .execute(&mut *tx)
         .await
@@ -300,26 +258,15 @@ async fn a_long_transaction_of_a_writer_costs_no_deadline() {
 
 #[tokio::test]
 async fn an_open_transaction_of_a_writer_holds_up_nobody_for_long() {
-    let database = Database::new().await;
-    database
-        .write("INSERT INTO gatewayds (name, state) VALUES ('acme', 'instance')")
-        .await;
-    let service = database.repository("gatewayzen_service");
-    let id = service.gatewayd_named("acme").await.unwrap().unwrap().id;
+    let (database, service, id) = acme().await;
     let mut tx = database.app.begin().await.unwrap();
     sqlx::query("UPDATE gatewayds SET owner_id = 'o-1'")
         .execute(&mut *tx)
         .await
         .unwrap();
-    let verdict = service
-        .take_lease(id, State::Instance, None, "one", LEASE, 3)
-        .await
-        .unwrap();
+    let verdict = take(&service, id, State::Instance, None, "one").await;
     assert!(matches!(verdict, Verdict::Busy(_)), "{verdict:?}");
     tx.rollback().await.unwrap();
-    let verdict = service
-        .take_lease(id, State::Instance, None, "one", LEASE, 3)
-        .await
-        .unwrap();
+    let verdict = take(&service, id, State::Instance, None, "one").await;
     assert!(matches!(verdict, Verdict::Taken(_)), "{verdict:?}");
 }

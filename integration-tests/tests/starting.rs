@@ -11,7 +11,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use gatewayzen_core::Repository;
-use integration_tests::harness::{Database, binary, dev_env};
+use integration_tests::harness::{Database, binary, dev_env, eventually};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, Command};
 
@@ -141,11 +141,10 @@ async fn a_service_waits_for_the_schema_and_for_redis_and_says_so() {
         .spawn()
         .unwrap();
     dispatcher.line_with("answers again").await;
-    let end = tokio::time::Instant::now() + Duration::from_secs(20);
-    while !ready(&health).await.starts_with("HTTP/1.1 200") {
-        assert!(tokio::time::Instant::now() < end, "{}", ready(&health).await);
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    eventually("the dispatcher to be ready", async || {
+        ready(&health).await.starts_with("HTTP/1.1 200").then_some(())
+    })
+    .await;
 
     drop(dispatcher);
     sql(format!("DROP DATABASE {name} WITH (FORCE)"))

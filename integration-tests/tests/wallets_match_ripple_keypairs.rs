@@ -4,16 +4,17 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use gatewayzen_core::wallet::{KeyType, Wallet};
+use integration_tests::harness::npm_folder;
 
 const SEEDS: usize = 1000;
 
-#[test]
-fn a_thousand_seeds_of_both_key_types_match_ripple_keypairs() {
-    let judge = installed_judge();
+#[tokio::test]
+async fn a_thousand_seeds_of_both_key_types_match_ripple_keypairs() {
+    let judge = npm_folder("ripple-keypairs").await;
     for key_type in [KeyType::Secp256k1, KeyType::Ed25519] {
         let wallets: Vec<Wallet> = (0..SEEDS).map(|_| Wallet::generate(key_type).unwrap()).collect();
         let judged = judge_addresses(&judge, &wallets);
@@ -24,32 +25,6 @@ fn a_thousand_seeds_of_both_key_types_match_ripple_keypairs() {
             assert_eq!(wallet.address(), expected, "{key_type} seed {seed}");
         }
     }
-}
-
-/// The judge's folder, outside the tracked tree, with its packages installed as the lock file says.
-fn installed_judge() -> PathBuf {
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let source = tests.join("ripple-keypairs");
-    let folder = tests.join("../.dev/ripple-keypairs");
-    std::fs::create_dir_all(&folder).unwrap();
-    for file in ["package.json", "package-lock.json", "judge.mjs"] {
-        std::fs::copy(source.join(file), folder.join(file)).unwrap();
-    }
-    let lock = std::fs::read(source.join("package-lock.json")).unwrap();
-    // Written after npm has ended, so an installation that was interrupted is made again.
-    let stamp = folder.join("installed.json");
-    if std::fs::read(&stamp).is_ok_and(|installed| installed == lock) {
-        return folder;
-    }
-    let npm = Command::new("npm")
-        .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
-        .current_dir(&folder)
-        .output()
-        .expect("npm must be installed: this test compares with an npm package");
-    let said = String::from_utf8_lossy(&npm.stderr);
-    assert!(npm.status.success(), "npm ci failed: {said}");
-    std::fs::write(&stamp, lock).unwrap();
-    folder
 }
 
 fn judge_addresses(judge: &Path, wallets: &[Wallet]) -> Vec<String> {

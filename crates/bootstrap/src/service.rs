@@ -2,11 +2,9 @@
 
 use std::fmt;
 use std::future::Future;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args as _, Command, FromArgMatches as _};
 use gatewayzen_core::Repository;
 use gatewayzen_core::seal::KeyRing;
 use resque::Queue;
@@ -16,8 +14,13 @@ use tokio_util::sync::CancellationToken;
 use crate::connect::{Database, wait_for_redis};
 use crate::health::{self, Health};
 use crate::keys::Rings;
-use crate::settings::{self, ConfigError, Settings};
-use crate::{exposure, keys, shutdown, telemetry};
+use crate::settings::{ConfigError, Settings};
+use crate::{exposure, shutdown, telemetry};
+
+mod ask;
+mod prepare;
+
+use prepare::Prepared;
 
 /// The arguments or the configuration are wrong: `EX_USAGE` of `sysexits.h`. Starting again does not help.
 pub const EXIT_CONFIG: u8 = 64;
@@ -46,19 +49,6 @@ impl fmt::Display for Stopped {
 }
 
 impl std::error::Error for Stopped {}
-
-#[derive(clap::Args)]
-struct Arguments {
-    /// Settings file; without it the file that GATEWAYZEN_CONFIG names, or ./gatewayzen.toml if there is one
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Check the settings, the files that they name and what only this service knows, say so in one line, and leave
-    #[arg(long)]
-    check: bool,
-    /// Ask the service that runs here with these settings whether it is ready, print its answer, and leave
-    #[arg(long, conflicts_with = "check")]
-    ready: bool,
-}
 
 /// A running service.
 #[derive(Debug, Clone)]
@@ -197,14 +187,14 @@ where
     if let Err(error) = exposure::keep_to_itself() {
         eprintln!("{name}: warning: this process cannot forbid its core dumps: {error}");
     }
-    let arguments = match arguments(name) {
+    let arguments = match prepare::arguments(name) {
         Ok(arguments) => arguments,
         Err(code) => return code,
     };
     if arguments.ready {
-        return ready(name, &arguments);
+        return ask::ready(name, &arguments);
     }
-    let prepared = match prepare(name, &arguments) {
+    let prepared = match prepare::prepare(name, &arguments) {
         Ok(prepared) => prepared,
         Err(error) => {
             eprintln!("{name}: bad configuration: {error}");
@@ -216,140 +206,9 @@ where
             .warnings
             .iter()
             .for_each(|warning| eprintln!("{name}: warning: {warning}"));
-        return checked(name, check(prepared.settings));
+        return ask::checked(name, check(prepared.settings));
     }
     start(name, prepared, run)
-}
-
-/// Asks the running service and tells its answer.
-fn ready(name: &str, arguments: &Arguments) -> ExitCode {
-    let settings = match settings::load(arguments.config.as_deref()) {
-        Ok(settings) => settings,
-        Err(error) => {
-            eprintln!("{name}: bad configuration: {error}");
-            return ExitCode::from(EXIT_CONFIG);
-        }
-    };
-    let Ok(address) = settings.health.listen.parse() else {
-        eprintln!("{name}: bad configuration: health.listen: it is empty, so nobody can be asked");
-        return ExitCode::from(EXIT_CONFIG);
-    };
-    match health::ask(address) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(reason) => {
-            eprintln!("{name}: not ready: {reason}");
-            ExitCode::from(EXIT_UNAVAILABLE)
-        }
-    }
-}
-
-/// Waits for a check and tells its end.
-fn checked(name: &str, check: impl Future<Output = Result<String, Error>>) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let result = match runtime {
-        Ok(runtime) => {
-            let result = runtime.block_on(check);
-            // A look-up of a name that hangs does not keep the process alive.
-            runtime.shutdown_background();
-            result
-        }
-        Err(error) => Err(error.into()),
-    };
-    match result {
-        Ok(sentence) => {
-            println!("{name}: {sentence}");
-            ExitCode::SUCCESS
-        }
-        Err(error) if error.is::<ConfigError>() => {
-            eprintln!("{name}: bad configuration: {error}");
-            ExitCode::from(EXIT_CONFIG)
-        }
-        Err(error) => {
-            eprintln!("{name}: {error}");
-            ExitCode::from(EXIT_UNAVAILABLE)
-        }
-    }
-}
-
-fn arguments(name: &'static str) -> Result<Arguments, ExitCode> {
-    let command = Arguments::augment_args(Command::new(name).version(env!("CARGO_PKG_VERSION")));
-    let parsed = command
-        .try_get_matches()
-        .and_then(|matches| Arguments::from_arg_matches(&matches));
-    parsed.map_err(|error| {
-        // Nothing can be done about an error that cannot be printed.
-        let _ = error.print();
-        // `--help` and `--version` come here too.
-        ExitCode::from(if error.use_stderr() { EXIT_CONFIG } else { 0 })
-    })
-}
-
-/// What is known before anything is started.
-struct Prepared {
-    settings: Settings,
-    queues: Vec<String>,
-    rings: Rings,
-    warnings: Vec<String>,
-}
-
-/// Reads the settings, and once every file of secrets that this service needs, so that what is wrong shows now
-/// and not at the first job.
-fn prepare(name: &str, arguments: &Arguments) -> Result<Prepared, ConfigError> {
-    let settings = settings::load(arguments.config.as_deref())?;
-    let queues = settings.queues(name)?;
-    let mut secret_files = vec![
-        ("postgres.password_file", &settings.postgres.password_file),
-        ("redis.password_file", &settings.redis.password_file),
-    ];
-    let secrets = &settings.secrets;
-    // Read once: a wrapped key is unwrapped by a command, and needs the key service at that moment only.
-    let rings = match name {
-        "wallet-worker" => Rings::all(secrets)?,
-        _ if queues.is_empty() => Rings::default(),
-        _ => Rings::common(secrets)?,
-    };
-    // Whoever takes a queue opens or seals secrets.
-    if !queues.is_empty() {
-        rings.need_common(secrets)?;
-        secret_files.push(("secrets.key_file", &secrets.key_file));
-    }
-    if name == "wallet-worker" {
-        secret_files.push(("secrets.wallet_key_file", &secrets.wallet_key_file));
-        secret_files.push(("secrets.backup_key_file", &secrets.backup_key_file));
-    }
-    if name == "ssh-worker" {
-        let path = &settings.ssh.key_file;
-        if path.is_empty() {
-            return Err(ConfigError::of(
-                "ssh.key_file",
-                "ssh-worker logs in with it: name the fleet's private key",
-            ));
-        }
-        keys::read_private("ssh.key_file", path)?;
-        secret_files.push(("ssh.key_file", path));
-        let next = &settings.ssh.next_key_file;
-        if !next.is_empty() {
-            keys::read_private("ssh.next_key_file", next)?;
-            secret_files.push(("ssh.next_key_file", next));
-        }
-    }
-    let mut warnings = settings.warnings();
-    let file = settings::file(arguments.config.as_deref());
-    warnings.extend(exposure::warnings(&settings, file.as_deref()));
-    if settings.secrets.core_dumps
-        && let Err(error) = exposure::allow_core_dumps()
-    {
-        warnings.push(format!("secrets.core_dumps: the system refuses: {error}"));
-    }
-    for (key, path) in secret_files {
-        warnings.extend(keys::readable_by_others(path).map(|warning| format!("{key}: {warning}")));
-    }
-    Ok(Prepared {
-        settings,
-        queues,
-        rings,
-        warnings,
-    })
 }
 
 fn start<F, R>(name: &'static str, prepared: Prepared, run: F) -> ExitCode

@@ -3,9 +3,16 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand};
 use gatewayzen_core::{State, Step};
+
+mod identities;
+mod secrets;
+mod values;
+
+pub(crate) use identities::{Identity, SshKey};
+pub(crate) use secrets::{Revealed, Secrets};
+use values::{duration, queues, states, yes_or_no};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -153,55 +160,6 @@ pub(crate) enum Command {
     },
 }
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum Secrets {
-    /// Say how many secrets are under which key, and whether each opens
-    Status(Act),
-    /// Seal everything again that is not under the first key; services run on, and it may be stopped and run again
-    Rotate(Act),
-    /// Show one secret: on a terminal, or in a new file that only you may read
-    Reveal {
-        /// Whose
-        name: String,
-        /// Which secret
-        what: Revealed,
-        /// Why; kept for ever
-        #[arg(long, value_name = "TEXT")]
-        reason: String,
-        /// Write it to this file, which must not exist
-        #[arg(long, value_name = "FILE")]
-        to: Option<PathBuf>,
-        /// Who asks; kept for ever [default: $USER]
-        #[arg(long, value_name = "NAME")]
-        person: Option<String>,
-        /// Take the wallet from this backup, when the database has lost it
-        #[arg(long, value_name = "FILE")]
-        backup: Option<PathBuf>,
-        /// Without the database, when all of it is lost: the act is on no record
-        #[arg(long, requires = "backup")]
-        offline: bool,
-    },
-    /// Write a backup of all wallets, sealed with the backup keys, to a new file
-    Export {
-        /// The file, which must not exist
-        file: PathBuf,
-        /// Why; kept for ever
-        #[arg(long, value_name = "TEXT")]
-        reason: String,
-        /// Who asks; kept for ever [default: $USER]
-        #[arg(long, value_name = "NAME")]
-        person: Option<String>,
-    },
-    /// Prove that a backup is whole, opens, and has each wallet's address; the database then counts it as a backup
-    VerifyBackup {
-        /// The file
-        file: PathBuf,
-        /// Without the database: prove that it opens, and record nothing
-        #[arg(long)]
-        offline: bool,
-    },
-}
-
 /// Who does something that is on record, and why.
 #[derive(Debug, Args)]
 pub(crate) struct Act {
@@ -219,15 +177,6 @@ impl Act {
         let user = || std::env::var("USER").ok().filter(|user| !user.is_empty());
         self.person.clone().or_else(user)
     }
-}
-
-/// A secret that may be revealed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Revealed {
-    /// gatewayd's API key
-    ApiKey,
-    /// The seed of the cold wallet: whoever has it owns the wallet
-    Wallet,
 }
 
 #[derive(Debug, Args)]
@@ -283,45 +232,6 @@ pub(crate) struct Move {
     pub(crate) why: Option<String>,
 }
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum Identity {
-    /// Show by which fingerprints the machine is known, and what was reset
-    Show {
-        /// Which gatewayd
-        name: String,
-    },
-    /// Have the machine accepted by this fingerprint alone; nothing else is trusted from now on
-    Reset {
-        /// Which gatewayd
-        name: String,
-        /// What was read on the machine's own console: SHA256:… of its SSH host key (`ssh-keygen -lf`), or the SHA-256 of its
-        /// certificate in hexadecimal digits (`openssl x509 -fingerprint -sha256`)
-        #[arg(long, value_name = "FINGERPRINT")]
-        fingerprint: String,
-        /// Why it changed; kept for ever
-        #[arg(long, value_name = "TEXT")]
-        reason: String,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum SshKey {
-    /// Have every host let the key of ssh.next_key_file in as well, and see it by a login
-    Rotate {
-        /// Why; kept for ever
-        #[arg(long, value_name = "TEXT")]
-        reason: String,
-    },
-    /// Show which of the fleet's keys each host was seen to let in
-    Status,
-    /// Have no host let the key of ssh.key_file in any more; refused while one needs it
-    Retire {
-        /// Why; kept for ever
-        #[arg(long, value_name = "TEXT")]
-        reason: String,
-    },
-}
-
 #[derive(Debug, Args)]
 pub(crate) struct Terminate {
     /// Which gatewayd
@@ -373,79 +283,5 @@ pub(crate) struct Watch {
     pub(crate) timeout: Option<Duration>,
 }
 
-fn states() -> impl clap::builder::TypedValueParser<Value = State> {
-    PossibleValuesParser::new(State::ALL.map(State::name)).try_map(|name| name.parse::<State>())
-}
-
-fn yes_or_no() -> impl clap::builder::TypedValueParser<Value = bool> {
-    PossibleValuesParser::new(["yes", "no"]).map(|word| word == "yes")
-}
-
-fn queues() -> impl clap::builder::TypedValueParser<Value = Step> {
-    PossibleValuesParser::new(Step::ALL.map(Step::queue))
-        .try_map(|name| Step::from_queue(&name).ok_or_else(|| format!("there is no queue `{name}`")))
-}
-
-/// A whole number and its unit, as in the configuration; no unit means seconds.
-fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let unit = match unit {
-        "ms" => 1,
-        "" | "s" => 1000,
-        "m" | "min" => 60_000,
-        "h" => 3_600_000,
-        _ => 0,
-    };
-    let millis = number
-        .parse::<u64>()
-        .ok()
-        .filter(|_| unit > 0)
-        .and_then(|n| n.checked_mul(unit));
-    millis
-        .map(Duration::from_millis)
-        .ok_or_else(|| "write a whole number and its unit: 500ms, 90s, 10m or 2h".to_owned())
-}
-
 #[cfg(test)]
-mod tests {
-    use clap::CommandFactory as _;
-
-    use super::*;
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn a_timeout_is_a_number_and_its_unit() {
-        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
-        assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
-        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
-        assert_eq!(duration("10m"), Ok(Duration::from_secs(600)));
-        for bad in [
-            "",
-            "s",
-            "-1s",
-            "1.5s",
-            "10 s",
-            "ten",
-            "99999999999999999999h",
-            "18446744073709551615h",
-        ] {
-            assert!(duration(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_state_that_does_not_exist_is_refused_with_those_that_do() {
-        let refused = Cli::try_parse_from(["gatewayzen", "move", "acme", "lively"])
-            .unwrap_err()
-            .to_string();
-        assert!(
-            refused.contains("lively") && refused.contains("terminated"),
-            "{refused}"
-        );
-    }
-}
+mod tests;

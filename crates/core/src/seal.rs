@@ -19,6 +19,14 @@ use chacha20poly1305::aead::{AeadInOut as _, KeyInit as _};
 use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
 use zeroize::Zeroizing;
 
+mod error;
+mod place;
+mod secret;
+
+pub use error::{KeyRingError, NoRandomness, OpenError, SealError};
+pub use place::Place;
+pub use secret::SecretBytes;
+
 const VERSION: u8 = 1;
 const KEY_BYTES: usize = 32;
 const NONCE_BYTES: usize = 24;
@@ -27,219 +35,6 @@ const TAG_BYTES: usize = 16;
 /// The longest key id. Shorter than a key in base64 (44), so that a key pasted where an id belongs is
 /// refused before an error could print it.
 const KEY_ID_MAX: usize = 32;
-
-/// Bytes that must not be shown. They are overwritten when dropped, and no `Debug` or `Display` prints them.
-#[derive(Clone)]
-pub struct SecretBytes(Zeroizing<Vec<u8>>);
-
-impl SecretBytes {
-    /// The bytes themselves. Every call of this is a place where a secret could leak: keep them few.
-    #[must_use]
-    pub fn expose(&self) -> &[u8] {
-        &self.0
-    }
-
-    /// The bytes as text.
-    ///
-    /// # Errors
-    /// They are not UTF-8. The error holds positions only, none of the bytes.
-    pub fn expose_str(&self) -> Result<&str, std::str::Utf8Error> {
-        std::str::from_utf8(&self.0)
-    }
-}
-
-impl From<Vec<u8>> for SecretBytes {
-    fn from(bytes: Vec<u8>) -> Self {
-        Self(Zeroizing::new(bytes))
-    }
-}
-
-impl From<String> for SecretBytes {
-    fn from(text: String) -> Self {
-        text.into_bytes().into()
-    }
-}
-
-impl From<&str> for SecretBytes {
-    fn from(text: &str) -> Self {
-        text.as_bytes().to_vec().into()
-    }
-}
-
-impl fmt::Debug for SecretBytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SecretBytes(hidden)")
-    }
-}
-
-/// Where a sealed blob is stored. It opens there and nowhere else.
-#[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
-    /// Table of the database.
-    pub table: &'a str,
-    /// Column of that table.
-    pub column: &'a str,
-    /// Primary key of the row, as text.
-    pub row: &'a str,
-}
-
-impl<'a> Place<'a> {
-    /// Where gatewayd's API key is kept. `row` is the gatewayd's id.
-    #[must_use]
-    pub fn api_key(row: &'a str) -> Self {
-        Self {
-            table: "api_keys",
-            column: "sealed",
-            row,
-        }
-    }
-
-    /// Where a wallet's seed is kept. `row` is the gatewayd's id, a slash, and the version: `42/1`.
-    #[must_use]
-    pub fn wallet_seed(row: &'a str) -> Self {
-        Self {
-            table: "wallet_seeds",
-            column: "sealed",
-            row,
-        }
-    }
-
-    /// Where the user data of a launch is kept. `row` is the launch attempt's id.
-    #[must_use]
-    pub fn launch_user_data(row: &'a str) -> Self {
-        Self {
-            table: "launch_attempts",
-            column: "sealed_user_data",
-            row,
-        }
-    }
-
-    /// A seed in a backup file. `row` is fleet, gatewayd's id and address, with slashes between.
-    pub(crate) fn backup_seed(row: &'a str) -> Self {
-        Self {
-            table: "backup",
-            column: "seed",
-            row,
-        }
-    }
-
-    /// The last line of a backup file. `row` is the fleet.
-    pub(crate) fn backup_trailer(row: &'a str) -> Self {
-        Self {
-            table: "backup",
-            column: "trailer",
-            row,
-        }
-    }
-}
-
-/// Why a key ring cannot be read. No variant holds key material.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum KeyRingError {
-    /// There is no key in the text.
-    #[error(
-        "the key ring has no key: make a first one and put it there as KEYID:KEY, KEY being 32 random bytes in base64"
-    )]
-    Empty,
-    /// An entry has no colon. The entry is not shown, since it may be a bare key.
-    #[error("entry {entry} of the key ring is not KEYID:KEY (there is no colon in it)")]
-    NoKeyId {
-        /// Which entry, counted from 1.
-        entry: usize,
-    },
-    /// A key id has a character that is not allowed, or is empty or too long.
-    #[error(
-        "entry {entry} of the key ring: a key id is 1 to {KEY_ID_MAX} of the characters a-z, A-Z, 0-9, '.', '_' and '-'"
-    )]
-    BadKeyId {
-        /// Which entry, counted from 1.
-        entry: usize,
-    },
-    /// A key is not 32 bytes of base64.
-    #[error(
-        "key \"{id}\" of the key ring is not 32 bytes in standard base64 (44 characters, the last of them '=')"
-    )]
-    BadKey {
-        /// Its id.
-        id: String,
-    },
-    /// A wrapped key, and nobody to unwrap it.
-    #[error(
-        "key \"{id}\" of the key ring is wrapped: set secrets.unwrap_command to the command that unwraps it"
-    )]
-    Wrapped {
-        /// Its id.
-        id: String,
-    },
-    /// A wrapped key that was not unwrapped.
-    #[error("key \"{id}\" of the key ring is wrapped and was not unwrapped: {problem}")]
-    NotUnwrapped {
-        /// Its id.
-        id: String,
-        /// What went wrong; never key material.
-        problem: String,
-    },
-    /// Two keys share one id.
-    #[error("key \"{id}\" is in the key ring twice: give every key an id of its own")]
-    Twice {
-        /// The id.
-        id: String,
-    },
-    /// A new key could not be made.
-    #[error(transparent)]
-    NoRandomness(#[from] NoRandomness),
-}
-
-/// The operating system gave no random bytes, so nothing was sealed or made.
-#[derive(Debug, thiserror::Error)]
-#[error("the operating system gave no random bytes: {0}")]
-pub struct NoRandomness(#[from] getrandom::Error);
-
-/// Why a secret was not sealed. Nothing of it may be stored then.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SealError {
-    /// There is no nonce.
-    #[error(transparent)]
-    NoRandomness(#[from] NoRandomness),
-    /// The cipher refused, which it does only for secrets beyond 256 GiB.
-    #[error("the secret is too long to be sealed")]
-    TooLong,
-}
-
-/// Why a sealed blob does not open.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// The key that sealed the blob is not in the ring.
-    #[error(
-        "it was sealed with key \"{id}\", which is not in the key ring (it has: {known}): put that key back into the ring"
-    )]
-    UnknownKey {
-        /// Id of the missing key.
-        id: String,
-        /// Ids of the keys that are there, separated by commas.
-        known: String,
-    },
-    /// The blob was changed, or belongs to another place, or the key is another one under the same id.
-    #[error(
-        "the sealed value in {table}.{column} of row {row} does not open with key \"{id}\": it was changed, moved from another row, or sealed with another key of the same id"
-    )]
-    Tampered {
-        /// Table where the blob was found.
-        table: String,
-        /// Column where the blob was found.
-        column: String,
-        /// Row where the blob was found.
-        row: String,
-        /// Id of the key that the blob names.
-        id: String,
-    },
-    /// The bytes are not a sealed blob of a known version.
-    #[error("the sealed value is not one: {0}")]
-    Malformed(&'static str),
-}
 
 #[derive(Clone)]
 struct RingKey {
@@ -328,7 +123,7 @@ impl KeyRing {
             return Err(KeyRingError::BadKeyId { entry: 1 });
         }
         let mut key = Zeroizing::new([0_u8; KEY_BYTES]);
-        getrandom::fill(key.as_mut_slice()).map_err(NoRandomness)?;
+        getrandom::fill(key.as_mut_slice()).map_err(NoRandomness::from)?;
         let encoded = Zeroizing::new(BASE64.encode(key.as_slice()));
         Ok([id, ":", &encoded].concat().into())
     }
@@ -346,7 +141,7 @@ impl KeyRing {
     pub fn seal(&self, place: Place<'_>, secret: &[u8]) -> Result<Vec<u8>, SealError> {
         let RingKey { id, key } = &self.sealing;
         let mut nonce = [0_u8; NONCE_BYTES];
-        getrandom::fill(&mut nonce).map_err(NoRandomness)?;
+        getrandom::fill(&mut nonce).map_err(NoRandomness::from)?;
         // The capacity is set first: a Vec that grows leaves a copy of the secret behind.
         let mut text = Zeroizing::new(Vec::with_capacity(secret.len() + TAG_BYTES));
         text.extend_from_slice(secret);

@@ -3,13 +3,9 @@
 
 mod common;
 
-use std::{
-    collections::HashMap,
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
-use common::{Server, all_done, job, quick, until};
+use common::{Process, Server, all_done, connect, job, quick, until};
 use resque::{Config, Failure, Gate, Handler, Job, Push, Queue, WorkerConfig, work};
 use tokio_util::sync::CancellationToken;
 
@@ -31,11 +27,8 @@ impl Handler for CountInRedis {
 #[ignore = "the worker that the test below starts and kills"]
 async fn child_worker() {
     let url = std::env::var("RESQUE_TEST_URL").expect("started by another test");
-    let client = redis::Client::open(url.as_str()).unwrap();
-    // The crate's half a second is little on a busy machine, and a count whose answer is late would be a failed job.
-    let patient = redis::AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(30)));
-    let connection = client.get_multiplexed_async_connection_with_config(&patient);
-    let handler = CountInRedis(connection.await.unwrap());
+    // With patience: a count whose answer is late would be a failed job.
+    let handler = CountInRedis(connect(&url).await);
     let config = Config {
         url,
         namespace: "{resque}".to_owned(),
@@ -51,28 +44,6 @@ async fn child_worker() {
     work(queue, worker, handler, Gate::new(), CancellationToken::new())
         .await
         .unwrap();
-}
-
-struct Process(Child);
-
-impl Process {
-    fn start(server: &Server) -> Self {
-        let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "--ignored", "child_worker"])
-            .env("RESQUE_TEST_URL", server.config().url)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        Self(child.unwrap())
-    }
-}
-
-impl Drop for Process {
-    /// Ends it with SIGKILL.
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 async fn done(server: &Server) -> usize {

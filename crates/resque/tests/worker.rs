@@ -172,7 +172,7 @@ async fn what_a_slot_does_is_shown_until_it_ends() {
     let queue = server.queue().await;
     let mut worker = Running::start(&queue, quick(&["q"]));
     // With blanks, and a text that would be trouble in a careless quotation.
-    let raw = r#"{ "class": "slow", "args": ["\" \\ ü"] }"#.as_bytes();
+    let raw = r#"{ "class": "held", "args": ["\" \\ ü"] }"#.as_bytes();
     queue.push("q", raw).await.unwrap();
     queue.push("q", b"[not a job").await.unwrap();
     next(&mut worker.jobs).await;
@@ -193,6 +193,7 @@ async fn what_a_slot_does_is_shown_until_it_ends() {
         id.strip_suffix(":q").unwrap(),
         "as node-resque names it"
     );
+    worker.release.cancel();
     all_done(&server, &queue, &["q"]).await;
     assert!(working().await.is_empty());
     until("its slot has counted it", async || {

@@ -20,6 +20,7 @@ use gatewayzen_bootstrap::settings;
 use gatewayzen_core::{Next, Step, StepError};
 
 pub use context::StepContext;
+pub use renewal::keep_run;
 pub use runner::Runner;
 pub use serve::serve;
 

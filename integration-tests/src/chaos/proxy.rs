@@ -94,6 +94,7 @@ async fn accept(
             listener = loop {
                 match TcpListener::bind(("127.0.0.1", port)).await {
                     Ok(listener) => break listener,
+                    // Somebody has the port for a moment, as the near end of a connection.
                     Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
                 }
             };
@@ -103,6 +104,7 @@ async fn accept(
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
                 Err(_) => {
+                    // Out of file descriptors, most likely: accepting again at once would only spin.
                     tokio::time::sleep(Duration::from_millis(20)).await;
                     continue;
                 }

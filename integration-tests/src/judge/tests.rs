@@ -8,42 +8,11 @@ use crate::simulated_fleet::HostView;
 const WALLET: &str = "rKept";
 
 fn row(id: i64, state: State, generation: i64) -> Gatewayd {
-    let now = OffsetDateTime::UNIX_EPOCH;
     Gatewayd {
-        id,
-        name: format!("row-{id}"),
-        state,
-        release: None,
-        ami: None,
-        instance_type: None,
-        owner_id: None,
-        traceparent: None,
-        hold: None,
-        held_since: None,
         generation,
-        since: now,
-        clock_started_at: now,
-        public_address: None,
-        private_address: None,
         instance_id: Some("i-1".to_owned()),
         ripple_address: Some(WALLET.to_owned()),
-        release_in_place: None,
-        commit_in_place: None,
-        host_key_fingerprint: None,
-        tls_fingerprint: None,
-        attempts: 0,
-        next_try_at: None,
-        waiting_for: None,
-        last_error: None,
-        last_error_at: None,
-        fault: None,
-        unblock: None,
-        lease_number: 0,
-        lease_owner: None,
-        lease_taken_at: None,
-        lease_until: None,
-        created_at: now,
-        read_at: now,
+        ..Gatewayd::created(id, &format!("row-{id}"), state, OffsetDateTime::UNIX_EPOCH)
     }
 }
 

@@ -8,18 +8,23 @@ use rustls::pki_types::PrivatePkcs8KeyDer;
 use sha2::{Digest, Sha256};
 
 /// A certificate with its key, ready to serve.
-pub(super) struct Certificate {
-    pub(super) pem: String,
+pub struct Certificate {
+    /// The certificate, as text.
+    pub pem: String,
     /// SHA-256 of the DER, in hex.
-    pub(super) fingerprint: String,
+    pub fingerprint: String,
     /// The private key, in DER.
-    pub(super) key: Vec<u8>,
-    pub(super) tls: Arc<ServerConfig>,
+    pub key: Vec<u8>,
+    /// How a server shows it.
+    pub tls: Arc<ServerConfig>,
 }
 
 impl Certificate {
     /// A new P-256 key and a self-signed certificate for it.
-    pub(super) fn make(name: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+    ///
+    /// # Errors
+    /// The name is none, or there is no randomness.
+    pub fn make(name: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let key = KeyPair::generate()?;
         let certificate = CertificateParams::new([name.to_owned()])?.self_signed(&key)?;
         let private = PrivatePkcs8KeyDer::from(key.serialize_der());

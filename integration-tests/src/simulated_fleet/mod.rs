@@ -37,6 +37,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+pub use certificate::Certificate;
 pub use commands::commit_of;
 pub use config::{Config, DEFAULT_IMAGE, MaxStartups, Times};
 pub use faults::{Fault, FaultKind};

@@ -10,6 +10,8 @@
 
 mod cores;
 mod finds;
+mod gather;
 mod secrets;
 mod sources;
 mod walks;
+mod world;

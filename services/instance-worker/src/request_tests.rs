@@ -28,42 +28,9 @@ fn settings() -> settings::Ec2 {
 }
 
 fn row() -> Gatewayd {
-    let now = OffsetDateTime::UNIX_EPOCH;
     Gatewayd {
-        id: 42,
-        name: "acme".into(),
-        state: State::Instance,
-        release: None,
-        ami: None,
-        instance_type: None,
-        owner_id: None,
-        traceparent: None,
-        hold: None,
-        held_since: None,
-        generation: 1,
-        since: now,
-        clock_started_at: now,
-        public_address: None,
-        private_address: None,
-        instance_id: None,
-        ripple_address: None,
-        release_in_place: None,
-        commit_in_place: None,
-        host_key_fingerprint: None,
-        tls_fingerprint: None,
         attempts: 1,
-        next_try_at: None,
-        waiting_for: None,
-        last_error: None,
-        last_error_at: None,
-        fault: None,
-        unblock: None,
-        lease_number: 0,
-        lease_owner: None,
-        lease_taken_at: None,
-        lease_until: None,
-        created_at: now,
-        read_at: now,
+        ..Gatewayd::created(42, "acme", State::Instance, OffsetDateTime::UNIX_EPOCH)
     }
 }
 

@@ -12,6 +12,7 @@ use gatewayzen_bootstrap::{Error, Service};
 use gatewayzen_core::repository::{HostLease, KeyedHost, Lease, RunLease};
 use gatewayzen_core::ssh_key::{Act, Fate, HostReport, Report};
 use gatewayzen_core::{Repository, crash};
+use gatewayzen_worker::keep_run;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
@@ -84,7 +85,9 @@ impl Rotator {
         let done = tokio::select! {
             // Guards against the process that was frozen: when it wakes up, the lease's end is looked at before it goes on.
             biased;
-            error = self.keep(run, taken) => return tracing::warn!(run = run.id, error, "rotation given up"),
+            error = keep_run(self.lease, taken, || self.repository.renew_ssh_key_run(run, self.lease)) => {
+                return tracing::warn!(run = run.id, error, "rotation given up");
+            }
             done = self.over_all_hosts(run) => done,
         };
         match &done {
@@ -97,25 +100,6 @@ impl Rotator {
         let ended = done.as_ref().map_err(String::as_str);
         if let Err(error) = self.repository.finish_ssh_key_run(run, ended).await {
             tracing::warn!(run = run.id, %error, "the end of a rotation could not be written: it is begun again");
-        }
-    }
-
-    /// Renews the run's lease until it cannot be kept, and says why.
-    async fn keep(&self, run: &RunLease, taken: Instant) -> String {
-        let margin = self.lease / 6;
-        let mut expires = taken + self.lease;
-        loop {
-            tokio::time::sleep(self.lease / 3).await;
-            let asked = Instant::now();
-            let renewal = self.repository.renew_ssh_key_run(run, self.lease);
-            match tokio::time::timeout_at(expires - margin, renewal).await {
-                Ok(Ok(())) => expires = asked + self.lease,
-                // Postgres is away for a moment.
-                Ok(Err(error)) if error.is_outage() && Instant::now() + self.lease / 3 < expires - margin => {
-                }
-                Ok(Err(error)) => return error.to_string(),
-                Err(_) => return "its lease could not be renewed in time".to_owned(),
-            }
         }
     }
 

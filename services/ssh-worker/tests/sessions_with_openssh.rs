@@ -15,6 +15,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use integration_tests::harness::eventually;
 use russh::keys::HashAlg;
 use ssh_worker::command::{Broken, End};
 use ssh_worker::session::{ConnectError, Ssh};
@@ -166,9 +167,11 @@ async fn the_lock_on_the_host_is_waited_for_and_then_told() {
     let unlock_when_waited_for = async {
         let inode = format!(":{} ", lock.metadata().unwrap().ino());
         let waits = |line: &str| line.contains("->") && line.contains(&inode);
-        while !std::fs::read_to_string("/proc/locks").unwrap().lines().any(waits) {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        eventually("the host to wait for the lock", async || {
+            let locks = std::fs::read_to_string("/proc/locks").unwrap();
+            locks.lines().any(waits).then_some(())
+        })
+        .await;
         lock.unlock().unwrap();
     };
     let (ran, ()) = tokio::join!(host.run("touch ran", 10), unlock_when_waited_for);
@@ -181,11 +184,7 @@ async fn a_command_whose_connection_is_lost_keeps_the_lock_until_it_ends() {
     let session = host.connect().await;
     let line = host.line("touch begun; sleep 2; touch ended", 10);
     let begun = host.folder.path().join("gatewayd/begun");
-    let until_begun = async {
-        while !begun.exists() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
+    let until_begun = eventually("the command to begin", async || begun.exists().then_some(()));
     tokio::select! {
         ran = session.run(&line) => panic!("{ran:?}"),
         () = until_begun => {}

@@ -1,17 +1,13 @@
 //! Whatever answers at gatewayd's port with the pinned certificate: no panic, no hang, nothing kept without end, and no
 //! text of it that shows our key or lies to a terminal.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use gatewayzen_core::StepError;
 use gatewayzen_core::seal::SecretBytes;
 use gatewayzen_worker::https::{Fingerprint, MAX_BODY, PinnedClient, Timeouts};
+use integration_tests::simulated_fleet::Certificate;
 use proptest::prelude::*;
-use rcgen::{CertificateParams, KeyPair};
-use rustls::ServerConfig;
-use rustls::crypto::ring;
-use rustls::pki_types::PrivateKeyDer;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -33,24 +29,9 @@ impl Stand {
     /// A server that answers every request with the same bytes.
     fn new() -> Stand {
         let runtime = Runtime::new().unwrap();
-        let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(vec![])
-            .unwrap()
-            .self_signed(&key)
-            .unwrap()
-            .der()
-            .clone();
-        let pin = Fingerprint::of(&certificate);
-        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(
-                vec![certificate],
-                PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
-            )
-            .unwrap();
-        let tls = TlsAcceptor::from(Arc::new(config));
+        let certificate = Certificate::make("gatewayd").unwrap();
+        let pin: Fingerprint = certificate.fingerprint.parse().unwrap();
+        let tls = TlsAcceptor::from(certificate.tls);
         let (answer, answers) = watch::channel(Vec::new());
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let port = listener.local_addr().unwrap().port();

@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use redis::aio::MultiplexedConnection;
 use resque::{Config, Error, Failure, Gate, Handler, Job, Queue, WorkerConfig};
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -63,11 +64,9 @@ impl Server {
 
     /// Another client: sends any command, and answers with the result.
     pub async fn raw<T: redis::FromRedisValue>(&self, command: &str, args: &[&[u8]]) -> T {
-        let client = redis::Client::open(self.config().url).unwrap();
-        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
         redis::cmd(command)
             .arg(args)
-            .query_async(&mut connection)
+            .query_async(&mut connect(&self.config().url).await)
             .await
             .unwrap()
     }
@@ -103,6 +102,39 @@ fn spawn(dir: &tempfile::TempDir) -> Child {
         .expect("redis-server must be installed (apt-get install redis-server)")
 }
 
+/// This same program again, as the worker process that its test `child_worker` is.
+pub struct Process(pub Child);
+
+impl Process {
+    pub fn start(server: &Server) -> Self {
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "--ignored", "child_worker"])
+            .env("RESQUE_TEST_URL", server.config().url)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        Self(child.unwrap())
+    }
+}
+
+impl Drop for Process {
+    /// Ends it with SIGKILL.
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A connection beside our client's, with more patience than the crate's half a second, which is little on a busy machine.
+pub async fn connect(url: &str) -> MultiplexedConnection {
+    let client = redis::Client::open(url).unwrap();
+    let patient = redis::AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(Duration::from_secs(30)))
+        .set_response_timeout(Some(Duration::from_secs(30)));
+    let connection = client.get_multiplexed_async_connection_with_config(&patient);
+    connection.await.unwrap()
+}
+
 /// Waits for something to become true, up to half a minute.
 pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let limit = Instant::now() + Duration::from_secs(30);
@@ -135,6 +167,7 @@ pub fn quick(queues: &[&str]) -> WorkerConfig {
 pub struct ByClass {
     began: mpsc::UnboundedSender<Job>,
     pub ended: Arc<AtomicUsize>,
+    release: CancellationToken,
 }
 
 impl Handler for ByClass {
@@ -149,6 +182,11 @@ impl Handler for ByClass {
             }),
             "panic" => panic!("it fell over"),
             "hang" => std::future::pending().await,
+            "held" => {
+                self.release.cancelled().await;
+                Ok(())
+            }
+            // Longer than three leases of a `quick` worker.
             "slow" => {
                 tokio::time::sleep(Duration::from_secs(2)).await;
                 Ok(())
@@ -166,6 +204,8 @@ pub struct Running {
     pub ended: Arc<AtomicUsize>,
     pub gate: Gate,
     pub shutdown: CancellationToken,
+    /// Jobs of the class `held` end when it is cancelled.
+    pub release: CancellationToken,
     task: JoinHandle<Result<(), Error>>,
 }
 
@@ -173,9 +213,11 @@ impl Running {
     pub fn start(queue: &Queue, config: WorkerConfig) -> Self {
         let (began, jobs) = mpsc::unbounded_channel();
         let ended = Arc::new(AtomicUsize::new(0));
+        let release = CancellationToken::new();
         let handler = ByClass {
             began,
             ended: ended.clone(),
+            release: release.clone(),
         };
         let (gate, shutdown) = (Gate::new(), CancellationToken::new());
         let work = resque::work(queue.clone(), config, handler, gate.clone(), shutdown.clone());
@@ -184,6 +226,7 @@ impl Running {
             ended,
             gate,
             shutdown,
+            release,
             task: tokio::spawn(work),
         }
     }

@@ -2,5 +2,7 @@
 
 mod client;
 mod ec2;
+mod ec2_faults;
+mod host_faults;
 mod hosts;
 mod trouble;

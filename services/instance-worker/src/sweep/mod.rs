@@ -10,6 +10,7 @@ use gatewayzen_bootstrap::{Error, Service, settings, telemetry};
 use gatewayzen_core::repository::SweepLease;
 use gatewayzen_core::sweep::{Fate, Machine, Report};
 use gatewayzen_core::{Repository, crash};
+use gatewayzen_worker::keep_run;
 use tokio::time::Instant;
 use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
@@ -92,7 +93,7 @@ impl Sweeper {
         let swept = tokio::select! {
             // Guards against the process that was frozen: when it wakes up, the lease's end is looked at before it goes on.
             biased;
-            error = self.keep(lease, taken) => {
+            error = keep_run(self.lease, taken, || self.repository.renew_sweep(lease, self.lease)) => {
                 telemetry::fail(&Span::current(), "lease_lost");
                 return tracing::warn!(sweep = lease.id, error, "sweep given up");
             }
@@ -109,25 +110,6 @@ impl Sweeper {
         count_sweep(ended);
         if let Err(error) = self.repository.finish_sweep(lease, ended).await {
             tracing::warn!(sweep = lease.id, %error, "the end of a sweep could not be written: it is begun again");
-        }
-    }
-
-    /// Renews the lease until it cannot be kept, and says why.
-    async fn keep(&self, lease: &SweepLease, taken: Instant) -> String {
-        let margin = self.lease / 6;
-        let mut expires = taken + self.lease;
-        loop {
-            tokio::time::sleep(self.lease / 3).await;
-            let asked = Instant::now();
-            let renewal = self.repository.renew_sweep(lease, self.lease);
-            match tokio::time::timeout_at(expires - margin, renewal).await {
-                Ok(Ok(())) => expires = asked + self.lease,
-                // A long comparison has the sweep's row, or Postgres is away for a moment.
-                Ok(Err(error)) if error.is_outage() && Instant::now() + self.lease / 3 < expires - margin => {
-                }
-                Ok(Err(error)) => return error.to_string(),
-                Err(_) => return "its lease could not be renewed in time".to_owned(),
-            }
         }
     }
 

@@ -10,10 +10,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use rcgen::{CertificateParams, KeyPair};
-use rustls::ServerConfig;
-use rustls::crypto::ring;
-use rustls::pki_types::PrivateKeyDer;
+use integration_tests::simulated_fleet::Certificate;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -64,24 +61,9 @@ pub struct SimulatedGatewayd {
 impl SimulatedGatewayd {
     /// Starts one; it serves until the test's runtime ends.
     pub async fn start() -> Self {
-        let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(vec![])
-            .unwrap()
-            .self_signed(&key)
-            .unwrap()
-            .der()
-            .clone();
-        let fingerprint = Fingerprint::of(&certificate);
-        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(
-                vec![certificate],
-                PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
-            )
-            .unwrap();
-        let tls = TlsAcceptor::from(Arc::new(config));
+        let certificate = Certificate::make("gatewayd").unwrap();
+        let fingerprint: Fingerprint = certificate.fingerprint.parse().unwrap();
+        let tls = TlsAcceptor::from(certificate.tls);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let state = Arc::new(Mutex::new(State {

@@ -26,40 +26,11 @@ fn after(seconds: u64) -> OffsetDateTime {
 
 fn row(state: State) -> Gatewayd {
     Gatewayd {
-        id: 42,
-        name: "acme".into(),
-        state,
-        release: None,
-        ami: None,
-        instance_type: None,
-        owner_id: None,
-        traceparent: None,
-        hold: None,
-        held_since: None,
         generation: 7,
         since: ago(240),
         clock_started_at: ago(240),
-        public_address: None,
-        private_address: None,
-        instance_id: None,
-        ripple_address: None,
-        release_in_place: None,
-        commit_in_place: None,
-        host_key_fingerprint: None,
-        tls_fingerprint: None,
-        attempts: 0,
-        next_try_at: None,
-        waiting_for: None,
-        last_error: None,
-        last_error_at: None,
-        fault: None,
-        unblock: None,
-        lease_number: 0,
-        lease_owner: None,
-        lease_taken_at: None,
-        lease_until: None,
         created_at: ago(900),
-        read_at: NOW,
+        ..Gatewayd::created(42, "acme", state, NOW)
     }
 }
 

@@ -1,0 +1,131 @@
+//! The same by the command line, on a whole fleet.
+
+use gatewayzen_core::State;
+use integration_tests::harness::{Bed, Options};
+use serde_json::Value;
+
+use crate::story::{OVERRIDE, sees};
+
+#[tokio::test]
+async fn a_whole_walk_ends_with_its_backups_and_the_command_line_says_what_is_missing() {
+    let bed = Bed::new(Options {
+        settings: "secrets.wallet_copies = \"\"\n".into(),
+        ..Options::default()
+    })
+    .await;
+    let _services = bed.start_all();
+    let id = bed.launch("acme").await;
+    bed.reached(id, State::Live).await;
+
+    // The rules, and a change of them.
+    let rules = bed.gatewayzen(&["policy"]).await.unwrap();
+    sees(
+        &rules,
+        &[
+            "its cold wallet must be in a verified backup",
+            "its host need not be backed up",
+        ],
+    );
+    let no_reason = bed
+        .gatewayzen(&["policy", "--require-host-backup", "yes"])
+        .await
+        .unwrap_err();
+    assert_eq!(no_reason.0, 2, "{no_reason:?}");
+    let change = [
+        "policy",
+        "--require-host-backup",
+        "yes",
+        "--reason",
+        "audit of May",
+        "--json",
+    ];
+    let rules: Value = serde_json::from_str(&bed.gatewayzen(&change).await.unwrap()).unwrap();
+    assert_eq!(
+        [
+            &rules["require_wallet_backup"],
+            &rules["require_host_backup"],
+            &rules["changed_by"]
+        ],
+        [
+            &Value::Bool(true),
+            &Value::Bool(true),
+            &Value::from("gatewayzen_operator")
+        ]
+    );
+    let kept = "SELECT login || ': ' || reason || ': ' || details::text FROM audit WHERE action = 'decommission-policy'";
+    assert_eq!(
+        bed.database.text(kept).await,
+        "gatewayzen_operator: audit of May: {\"require_host_backup\": [false, true], \"require_wallet_backup\": [true, true]}"
+    );
+
+    // Both refusals, whole, on one line.
+    let wallet = bed.database.text("SELECT address FROM wallets").await;
+    for command in [&["move", "acme", "terminate"][..], &["terminate", "acme"]] {
+        let (code, told) = bed.gatewayzen(command).await.unwrap_err();
+        assert_eq!((code, told.lines().count()), (1, 1), "{told}");
+        sees(
+            &told,
+            &[
+                &format!(
+                    "gatewayzen: gatewayd \"acme\" cannot be terminated: the key of its cold wallet {wallet} is in no verified backup and"
+                ),
+                "no backup of its host was made since",
+                "with its host end its hot wallet and gatewayd's own database",
+                "`gatewayzen secrets export FILE --reason TEXT`, then `gatewayzen secrets verify-backup FILE`",
+                "write `stop` first: its step makes the backup",
+                OVERRIDE,
+            ],
+        );
+    }
+    // What it says is done: then it ends.
+    bed.gatewayzen(&["move", "acme", "stop"]).await.unwrap();
+    bed.reached(id, State::Stopped).await;
+    let place = "SELECT place || ' ' || made_by FROM host_backups";
+    sees(
+        &bed.database.text(place).await,
+        &["sim://backups/i-", " ssh-worker@"],
+    );
+    let history = bed.gatewayzen(&["show", "acme"]).await.unwrap();
+    sees(&history, &["its host was backed up to sim://backups/i-"]);
+    let (_, told) = bed.gatewayzen(&["terminate", "acme"]).await.unwrap_err();
+    assert!(!told.contains("no backup of its host"), "{told}");
+    let recorded = sqlx::query_scalar("SELECT record_wallet_backup($1, $2, 'a safe', repeat('0', 64))")
+        .bind(id)
+        .bind(&wallet);
+    let recorded: bool = recorded.fetch_one(&bed.database.admin).await.unwrap();
+    assert!(recorded);
+    bed.gatewayzen(&["terminate", "acme", "--reason", "the customer left"])
+        .await
+        .unwrap();
+    bed.reached(id, State::Terminated).await;
+}
+
+#[tokio::test]
+async fn the_command_line_ends_a_gatewayd_without_backup_only_with_a_reason() {
+    let bed = Bed::new(Options {
+        settings: "secrets.wallet_copies = \"\"\n".into(),
+        ..Options::default()
+    })
+    .await;
+    let _services = bed.start_all();
+    let id = bed.launch("acme").await;
+    bed.reached(id, State::Live).await;
+    let (code, _) = bed
+        .gatewayzen(&["terminate", "acme", "--without-backup"])
+        .await
+        .unwrap_err();
+    assert_eq!(code, 2);
+    let done = bed
+        .gatewayzen(&["terminate", "acme", "--without-backup", "--reason", "it burnt"])
+        .await
+        .unwrap();
+    sees(&done, &["acme: live → terminate, without a look at its backups"]);
+    bed.reached(id, State::Terminated).await;
+    let again = bed
+        .gatewayzen(&["terminate", "acme", "--without-backup", "--reason", "again"])
+        .await;
+    sees(
+        &again.unwrap_err().1,
+        &["gatewayd \"acme\" is in state \"terminated\" already"],
+    );
+}

@@ -1,0 +1,13 @@
+//! What people do with secrets: rotate their keys while the fleet works, back wallets up, and look at one on record.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "tests"
+)]
+
+mod backup;
+mod fixtures;
+mod reveal;
+mod rotation;
