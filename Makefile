@@ -1,6 +1,6 @@
 # Each target says what it does; the work is in deploy/dev and cargo. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help fuzz setup services build demo down test laws mutants lint deny check-deploy test-deploy test-ami memory bench-resque resque-kills chaos walk-1000
+.PHONY: help fuzz setup services build demo down test two-versions laws mutants lint deny check-deploy test-deploy test-ami memory bench-resque resque-kills chaos walk-1000
 FLEET ?= 3
 REPEAT ?= 1
 export FLEET REPEAT
@@ -31,6 +31,10 @@ test: services build ## set up and run every test, the laws on release binaries 
 	@deploy/dev/previous
 	@deploy/dev/test
 	@deploy/dev/laws
+
+two-versions: services build ## the previous release's services beside these, an upgrade under load and the way back
+	@deploy/dev/previous
+	@deploy/dev/test --test two_versions
 
 laws: services ## the laws on release binaries, REPEAT=1 times (docs/laws.md)
 	@deploy/dev/laws
