@@ -29,7 +29,7 @@ const CIRCLE: [(State, State); 6] = [
 ];
 
 /// Rows that are on their way at any moment.
-const WALKERS: usize = 6;
+const WALKERS: usize = 4;
 
 /// A fleet whose steps last long enough for one to be in hand whenever a service ends, which then gives it back.
 async fn bed(database: Option<Database>) -> Bed {
@@ -166,7 +166,7 @@ async fn the_previous_services_walk_on_the_new_schema() {
     for (id, state) in rows.iter().zip(
         [State::Live, State::Terminated]
             .into_iter()
-            .chain([State::Live; 4]),
+            .chain([State::Live; WALKERS - 2]),
     ) {
         assert_eq!(bed.row(*id).await.state, state, "row {id}");
     }
