@@ -44,8 +44,11 @@ async fn a_fleet_that_turns_faulty_is_halted_until_an_operator_resumes_it() {
             && halt.why.contains("fault_budget.share"),
         "{halt:?}"
     );
-    let log = services[0].log();
-    assert_eq!(log.matches("THE FLEET IS HALTED").count(), 1, "{log}");
+    let times_told = || services[0].log().matches("THE FLEET IS HALTED").count();
+    eventually("the dispatcher to say so", async || {
+        (times_told() > 0).then_some(())
+    })
+    .await;
 
     // Whatever is asked for is kept and waits; but what only ends things is done.
     bed.fleet.clear_faults();
@@ -109,6 +112,8 @@ async fn a_fleet_that_turns_faulty_is_halted_until_an_operator_resumes_it() {
     };
     assert_eq!(launched(waiting), 0);
 
+    // It was said once, in all the rounds since.
+    assert_eq!(times_told(), 1, "{}", services[0].log());
     // Nobody but an operator ends it.
     for sql in [
         "SELECT resume_fleet('me')",
