@@ -220,7 +220,8 @@ async fn world(bed: &Bed, id: i64) -> (String, Vec<String>, Vec<String>) {
     (row, machines, changes)
 }
 
-/// A question that is asked late changes nothing, and a launch that is repeated makes no machine.
+/// A question that is asked late changes nothing, a launch that is repeated makes no machine, and what was begun before comes up
+/// by itself.
 fn changes(entry: &Entry) -> bool {
     !matches!(
         entry.event,
@@ -228,6 +229,8 @@ fn changes(entry: &Entry) -> bool {
             | Event::CommandRefused { .. }
             | Event::LaunchRepeated { .. }
             | Event::TerminateAsked
+            | Event::HostUp { .. }
+            | Event::Listening { .. }
     )
 }
 
