@@ -58,6 +58,17 @@ pub(super) async fn seen(fleet: &SimulatedFleet, matches: impl Fn(&Entry) -> boo
     soon(fleet.ledger().wait_for(matches)).await
 }
 
+/// Waits until a fault that comes only so many times has come for the last time.
+pub(super) async fn befallen(fleet: &SimulatedFleet) {
+    let faults = &fleet.shared.faults;
+    soon(async {
+        while !faults.list().iter().any(|fault| fault.times == Some(0)) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
 pub(super) async fn http<S>(stream: S, request: Request<Full<Bytes>>) -> hyper::Result<(StatusCode, String)>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,

@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use super::client::{Api, Ran, command, command_line, fleet, fleet_key, host, login, soon};
+use super::client::{Api, Ran, befallen, command, command_line, fleet, fleet_key, host, login, soon};
 use super::hosts::COLD;
 use crate::simulated_fleet::{Event, Fault, FaultKind, SimulatedFleet};
 
@@ -68,20 +68,7 @@ async fn hang(fleet: &SimulatedFleet, address: Ipv4Addr) -> JoinHandle<Ran> {
         .times(1),
     );
     let hanging = tokio::spawn(command_line(address, "GATEWAYZEN_COMMAND=release true"));
-    let hangs = || {
-        fleet
-            .shared
-            .faults
-            .list()
-            .iter()
-            .any(|fault| fault.times == Some(0))
-    };
-    soon(async {
-        while !hangs() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    befallen(fleet).await;
     hanging
 }
 

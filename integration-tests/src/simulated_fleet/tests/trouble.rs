@@ -6,7 +6,9 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::client::{Api, command, command_line, ec2, fleet, fleet_key, host, login, run, seen, soon, text};
+use super::client::{
+    Api, befallen, command, command_line, ec2, fleet, fleet_key, host, login, run, seen, soon, text,
+};
 use crate::simulated_fleet::{Bucket, Event, Fault, FaultKind, MaxStartups, SimulatedFleet, Throttle};
 
 const COLD: &str = "/v1/config/wallets/cold";
@@ -165,12 +167,11 @@ async fn a_session_may_hang_before_its_command() {
     let fleet = fleet(|_| {}).await;
     let address = host(&fleet, "7").await;
     fleet.fault(Fault::new(FaultKind::SessionHangs).times(1));
-    let hanging = command_line(address, "GATEWAYZEN_COMMAND=get_key true");
-    assert!(
-        tokio::time::timeout(Duration::from_millis(500), hanging)
-            .await
-            .is_err()
-    );
+    let mut hanging = tokio::spawn(command_line(address, "GATEWAYZEN_COMMAND=get_key true"));
+    befallen(&fleet).await;
+    let ended = tokio::time::timeout(Duration::from_millis(500), &mut hanging).await;
+    assert!(ended.is_err(), "it hangs");
+    hanging.abort();
     assert_eq!(fleet.hosts()[0].api_key, None);
     assert_eq!(command(address, "get_key").await.exit, Some(0), "no lock is held");
 }
