@@ -254,7 +254,7 @@ fn check_texts(settings: &Settings) -> Check {
 
 fn check_telemetry(settings: &Settings) -> Check {
     let log = &settings.telemetry.log;
-    tracing_subscriber::EnvFilter::try_new(log).map_err(|error| {
+    crate::telemetry::asked_filter(log).map_err(|error| {
         ConfigError::of(
             "telemetry.log",
             format!(

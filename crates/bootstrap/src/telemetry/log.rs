@@ -7,7 +7,7 @@ use opentelemetry::Context;
 use opentelemetry::trace::TraceContextExt as _;
 use serde_json::{Map, Value};
 use tracing::{Event, Level, Metadata, Subscriber};
-use tracing_subscriber::filter::{FilterExt as _, LevelFilter, filter_fn};
+use tracing_subscriber::filter::{FilterExt as _, LevelFilter, ParseError, filter_fn};
 use tracing_subscriber::fmt::format::{JsonFields, Writer};
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
@@ -47,10 +47,17 @@ where
 /// API key, a wallet's address on its way.
 const TALKATIVE: [&str; 5] = ["aws_", "h2", "hyper", "russh", "rustls"];
 
+/// The filter that `telemetry.log` asks for.
+pub(crate) fn asked_filter(asked: &str) -> Result<EnvFilter, ParseError> {
+    // The library trims each directive and then cuts the untrimmed text: " ²=" is cut in the midst of a character, a panic.
+    let directives: Vec<&str> = asked.split(',').map(str::trim).collect();
+    EnvFilter::try_new(directives.join(","))
+}
+
 /// What was asked for, less what could show a secret: no setting, however exact its target, makes these libraries
 /// say it.
 fn filter<S: Subscriber>(asked: &str) -> Result<impl Filter<S> + use<S>, ConfigError> {
-    let asked = EnvFilter::try_new(asked)
+    let asked = asked_filter(asked)
         .map_err(|error| ConfigError::of("telemetry.log", format!("not a log filter: {error}")))?;
     let quiet = filter_fn(harmless).with_max_level_hint(LevelFilter::TRACE);
     // Whatever is asked for: a warning without the gatewayd that it is about helps nobody.
@@ -149,6 +156,16 @@ pub(super) mod tests {
     use tracing_subscriber::layer::SubscriberExt as _;
 
     use super::*;
+
+    #[test]
+    fn a_log_filter_is_taken_or_refused_whatever_blanks_stand_in_it() {
+        for refused in [" ²=", "info, ²=loud", " a = loud"] {
+            assert!(asked_filter(refused).is_err(), "{refused}");
+        }
+        for taken in ["", " info , ssh_worker=debug ", " ²=info", "\u{3000}info"] {
+            assert!(asked_filter(taken).is_ok(), "{taken}");
+        }
+    }
 
     #[derive(Clone, Default)]
     pub(in super::super) struct Lines(Arc<Mutex<Vec<u8>>>);

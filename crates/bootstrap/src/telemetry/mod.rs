@@ -16,6 +16,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::settings::{ConfigError, Telemetry as Settings};
 
+pub(crate) use log::asked_filter;
 pub use trace::{export_root, exports_traces, fail, send_span, set_parent, traceparent_of};
 
 /// How long the last spans may take to leave when the process ends.
