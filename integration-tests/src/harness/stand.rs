@@ -239,9 +239,12 @@ impl Stand {
 
     /// The queues of this bed.
     pub async fn queue(&self) -> resque::Queue {
-        resque::Queue::connect(&self.resque_config())
-            .await
-            .expect("Redis")
+        // More patient than the client itself, which waits 3 s: little on a busy machine.
+        let config = self.resque_config();
+        eventually("Redis to answer", async || {
+            resque::Queue::connect(&config).await.ok()
+        })
+        .await
     }
 
     /// How to reach the queues of this bed.
