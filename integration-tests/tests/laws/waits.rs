@@ -11,10 +11,8 @@ const DEADLINE: Duration = Duration::from_secs(4);
 /// machine.
 const SLACK: Duration = Duration::from_secs(30);
 
-/// Attempts never run out here: only the deadline ends these waits. Nobody dies, so leases may be long: on a busy disk a short one
-/// is lost, and that would be the reason.
+/// Attempts never run out here: only the deadline ends these waits.
 const DEADLINES: &str = "
-worker.lease = \"8s\"
 worker.max_attempts = 1000000
 ssh.boot_grace = \"1s\"
 gatewayd.update_timeout = \"3s\"
