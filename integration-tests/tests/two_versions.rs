@@ -13,20 +13,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use futures_util::future::join_all;
 use gatewayzen_core::State;
 use integration_tests::harness::{
-    Bed, Database, Options, PostgresServer, Previous, ServiceProcess, eventually, run,
+    Bed, CIRCLE, Database, Options, PostgresServer, Previous, ServiceProcess, eventually, new_row, run, walk,
 };
 use integration_tests::judge::nothing_is_broken;
 use integration_tests::simulated_fleet::{Config, Times};
-
-/// The whole circle, as an external application writes it: each write, and the state in which it ends.
-const CIRCLE: [(State, State); 6] = [
-    (State::Instance, State::Live),
-    (State::Stop, State::Stopped),
-    (State::Update, State::Stopped),
-    (State::Start, State::Live),
-    (State::Terminate, State::Terminated),
-    (State::Instance, State::Live),
-];
 
 /// Rows that are on their way at any moment.
 const WALKERS: usize = 4;
@@ -48,26 +38,6 @@ async fn bed(database: Option<Database>) -> Bed {
         ..Options::default()
     })
     .await
-}
-
-async fn walk(bed: &Bed, id: i64, (to, ends_in): (State, State)) {
-    let release = (to == State::Update).then_some("v3.34.2");
-    sqlx::query("UPDATE gatewayds SET state = $2, release = $3 WHERE id = $1")
-        .bind(id)
-        .bind(to.name())
-        .bind(release)
-        .execute(&bed.database.app)
-        .await
-        .unwrap();
-    bed.reached(id, ends_in).await;
-}
-
-async fn new_row(bed: &Bed, name: &str) -> i64 {
-    sqlx::query_scalar("INSERT INTO gatewayds (name) VALUES ($1) RETURNING id")
-        .bind(name)
-        .fetch_one(&bed.database.app)
-        .await
-        .unwrap()
 }
 
 /// Rows that walk round and round until the story is over, and then to `live`. Says how many rounds there were.

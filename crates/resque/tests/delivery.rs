@@ -57,10 +57,10 @@ async fn a_job_that_kills_its_worker_fails_after_its_rescues() {
     let server = Server::start().await;
     let queue = server.queue().await;
     queue.push("q", &job("kill", 1)).await.unwrap();
-    let mut process = Process::start(&server);
+    let mut process = Process::worker(&server);
     until("it has failed", async || {
         if process.0.try_wait().unwrap().is_some() {
-            process = Process::start(&server);
+            process = Process::worker(&server);
         }
         queue.failed_count().await.unwrap() == 1
     })

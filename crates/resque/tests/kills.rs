@@ -57,7 +57,7 @@ async fn a_killed_worker_loses_no_job() {
     let queue = server.queue().await;
     let mut pushed = 0;
     // Two at a time, so that a kill never stops the work.
-    let mut processes = [Process::start(&server), Process::start(&server)];
+    let mut processes = [Process::worker(&server), Process::worker(&server)];
     for kill in 0..kills {
         // There is always more to do than both can do until the next kill.
         if queue.len("q").await.unwrap() < 5000 {
@@ -71,7 +71,7 @@ async fn a_killed_worker_loses_no_job() {
         let moment = done(&server).await + fastrand::usize(20..300);
         until("they get on with it", async || done(&server).await >= moment).await;
         assert!(queue.len("q").await.unwrap() > 0, "the kill falls into the work");
-        processes[kill % 2] = Process::start(&server); // which kills the one that was there
+        processes[kill % 2] = Process::worker(&server); // which kills the one that was there
     }
     until("all are done", async || done(&server).await as u64 == pushed).await;
     all_done(&server, &queue, &["q"]).await;

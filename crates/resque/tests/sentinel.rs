@@ -5,31 +5,20 @@ mod common;
 
 use std::{
     net::TcpListener,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     time::Duration,
 };
 
-use common::{Running, job, next, quick, until};
+use common::{Process, Running, job, next, quick, until};
 use resque::{Config, Queue};
 
-struct Process(Child);
-
-impl Process {
-    fn start(dir: &tempfile::TempDir, args: &[&str]) -> Self {
-        let child = Command::new("redis-server")
-            .args(args)
-            .current_dir(dir.path())
-            .stdout(Stdio::null())
-            .spawn();
-        Self(child.unwrap())
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+fn start(dir: &tempfile::TempDir, args: &[&str]) -> Process {
+    let child = Command::new("redis-server")
+        .args(args)
+        .current_dir(dir.path())
+        .stdout(Stdio::null())
+        .spawn();
+    Process(child.unwrap())
 }
 
 /// Ports that are free; all are held until all are known.
@@ -51,7 +40,7 @@ async fn a_worker_follows_a_failover() {
     let [first, second, sentinel] = ports();
     let common = ["--bind", "127.0.0.1", "--save", ""];
     let server = [&common[..], &["--port", &first]].concat();
-    let master = Process::start(&dir, &server);
+    let master = start(&dir, &server);
     until("the first server answers", async || {
         ask(&first, &["PING"]).await.is_some()
     })
@@ -69,7 +58,7 @@ async fn a_worker_follows_a_failover() {
         ],
     ]
     .concat();
-    let _replica = Process::start(&dir, &args);
+    let _replica = start(&dir, &args);
     until("the second follows it", async || {
         let info = ask(&second, &["INFO", "replication"]).await;
         info.is_some_and(|info| info.contains("master_link_status:up"))
@@ -80,7 +69,7 @@ async fn a_worker_follows_a_failover() {
          sentinel down-after-milliseconds main 500\nsentinel failover-timeout main 2000\n"
     );
     std::fs::write(dir.path().join("sentinel.conf"), settings).unwrap();
-    let _sentinel = Process::start(&dir, &["sentinel.conf", "--sentinel"]);
+    let _sentinel = start(&dir, &["sentinel.conf", "--sentinel"]);
     until("Sentinel knows both", async || {
         let info = ask(&sentinel, &["INFO", "sentinel"]).await;
         info.is_some_and(|info| info.contains("status=ok") && info.contains("slaves=1"))

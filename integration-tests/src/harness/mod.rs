@@ -13,6 +13,7 @@ mod process;
 mod scrape;
 mod servers;
 mod stand;
+mod walks;
 
 pub use bed::{Bed, Options};
 pub use collector::{Collector, Seen};
@@ -25,6 +26,7 @@ pub use process::{ServiceProcess, binary, run};
 pub use scrape::{Scrape, Series};
 pub use servers::{PostgresServer, RedisServer, free_port};
 pub use stand::Stand;
+pub use walks::{CIRCLE, new_row, walk, walk_round, write};
 
 use std::path::PathBuf;
 use std::time::Duration;

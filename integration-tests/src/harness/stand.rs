@@ -8,7 +8,7 @@ use gatewayzen_core::{Gatewayd, Repository, State};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Database, ServiceProcess, binary, dev_env, eventually, run};
+use super::{Database, ServiceProcess, binary, dev_env, eventually, new_row, run};
 
 /// The four services.
 pub(super) const SERVICES: [&str; 4] = ["dispatcher", "instance-worker", "ssh-worker", "wallet-worker"];
@@ -302,11 +302,7 @@ impl Stand {
 
     /// Creates a row in `new`, lets `prepare` see its id, and moves it to `instance`.
     pub async fn launch_after(&self, name: &str, prepare: impl FnOnce(i64)) -> i64 {
-        let id: i64 = sqlx::query_scalar("INSERT INTO gatewayds (name) VALUES ($1) RETURNING id")
-            .bind(name)
-            .fetch_one(&self.database.app)
-            .await
-            .expect("a row");
+        let id = new_row(self, name).await;
         prepare(id);
         self.write_state(id, State::Instance).await.expect("a legal move");
         id

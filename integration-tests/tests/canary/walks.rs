@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use gatewayzen_core::State;
 use gatewayzen_core::seal::KeyRing;
-use integration_tests::harness::Bed;
+use integration_tests::harness::new_row;
 use integration_tests::simulated_fleet::{Fault, FaultKind};
 
 use crate::secrets::Secrets;
@@ -53,14 +53,6 @@ fn failures() -> Vec<(&'static str, FaultKind)> {
             },
         ),
     ]
-}
-
-async fn new_row(bed: &Bed, name: &str) -> i64 {
-    sqlx::query_scalar("INSERT INTO gatewayds (name) VALUES ($1) RETURNING id")
-        .bind(name)
-        .fetch_one(&bed.database.app)
-        .await
-        .unwrap()
 }
 
 fn leaks<'a>(search: &'a crate::secrets::Search, all: &'a Sources) -> BTreeSet<(&'a str, &'a str)> {

@@ -1,21 +1,27 @@
 //! The same by the command line, on a whole fleet.
 
 use gatewayzen_core::State;
-use integration_tests::harness::{Bed, Options};
+use integration_tests::harness::{Bed, Options, ServiceProcess};
 use serde_json::Value;
 
 use crate::story::{OVERRIDE, sees};
 
-#[tokio::test]
-async fn a_whole_walk_ends_with_its_backups_and_the_command_line_says_what_is_missing() {
+/// A fleet with one gatewayd that is `live`, and whose wallet is in Postgres only.
+async fn live_without_copies() -> (Bed, i64, Vec<ServiceProcess>) {
     let bed = Bed::new(Options {
         settings: "secrets.wallet_copies = \"\"\n".into(),
         ..Options::default()
     })
     .await;
-    let _services = bed.start_all();
+    let services = bed.start_all();
     let id = bed.launch("acme").await;
     bed.reached(id, State::Live).await;
+    (bed, id, services)
+}
+
+#[tokio::test]
+async fn a_whole_walk_ends_with_its_backups_and_the_command_line_says_what_is_missing() {
+    let (bed, id, _services) = live_without_copies().await;
 
     // The rules, and a change of them.
     let rules = bed.gatewayzen(&["policy"]).await.unwrap();
@@ -102,14 +108,7 @@ async fn a_whole_walk_ends_with_its_backups_and_the_command_line_says_what_is_mi
 
 #[tokio::test]
 async fn the_command_line_ends_a_gatewayd_without_backup_only_with_a_reason() {
-    let bed = Bed::new(Options {
-        settings: "secrets.wallet_copies = \"\"\n".into(),
-        ..Options::default()
-    })
-    .await;
-    let _services = bed.start_all();
-    let id = bed.launch("acme").await;
-    bed.reached(id, State::Live).await;
+    let (bed, id, _services) = live_without_copies().await;
     let (code, _) = bed
         .gatewayzen(&["terminate", "acme", "--without-backup"])
         .await

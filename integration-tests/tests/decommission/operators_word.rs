@@ -1,9 +1,14 @@
 //! An operator ends one gatewayd all the same, on record.
 
 use gatewayzen_core::State;
-use sqlx::PgPool;
+use sqlx::{Executor, PgPool, Postgres};
 
 use crate::story::{Story, WALLET, sees};
+
+/// What Postgres says to this.
+async fn refusal<'c>(login: impl Executor<'c, Database = Postgres>, sql: &'static str) -> String {
+    sqlx::query(sql).execute(login).await.unwrap_err().to_string()
+}
 
 #[tokio::test]
 async fn an_operators_word_ends_one_gatewayd_once_and_stays_on_record() {
@@ -22,8 +27,7 @@ async fn an_operators_word_ends_one_gatewayd_once_and_stays_on_record() {
             "UPDATE decommission_policy SET require_wallet_backup = false",
             "INSERT INTO host_backups (gatewayd_id, attempt_id, made_by) SELECT 1, gen_random_uuid(), 'me'",
         ] {
-            let error = sqlx::query(sql).execute(&login).await.unwrap_err().to_string();
-            sees(&error, &["permission denied"]);
+            sees(&refusal(&login, sql).await, &["permission denied"]);
         }
     }
     // A word that is not followed by the move counts for nobody later, and not for another row.
@@ -34,25 +38,11 @@ async fn an_operators_word_ends_one_gatewayd_once_and_stays_on_record() {
     let allow = "SELECT allow_termination('acme', 'for later', NULL)";
     sqlx::query(allow).execute(&operator).await.unwrap();
     let acme = "UPDATE gatewayds SET state = 'terminate' WHERE name = 'acme'";
-    sees(
-        &sqlx::query(acme)
-            .execute(&operator)
-            .await
-            .unwrap_err()
-            .to_string(),
-        &["cannot be terminated"],
-    );
+    sees(&refusal(&operator, acme).await, &["cannot be terminated"]);
     let mut transaction = operator.begin().await.unwrap();
     let other = "SELECT allow_termination('other', 'another one', NULL)";
     sqlx::query(other).execute(&mut *transaction).await.unwrap();
-    sees(
-        &sqlx::query(acme)
-            .execute(&mut *transaction)
-            .await
-            .unwrap_err()
-            .to_string(),
-        &["cannot be terminated"],
-    );
+    sees(&refusal(&mut *transaction, acme).await, &["cannot be terminated"]);
     transaction.rollback().await.unwrap();
     // No reason, no word.
     let refused = story
@@ -98,12 +88,5 @@ async fn an_operators_word_ends_one_gatewayd_once_and_stays_on_record() {
         .execute(&story.database.app)
         .await
         .unwrap();
-    sees(
-        &sqlx::query(acme)
-            .execute(&operator)
-            .await
-            .unwrap_err()
-            .to_string(),
-        &["is in no verified backup"],
-    );
+    sees(&refusal(&operator, acme).await, &["is in no verified backup"]);
 }

@@ -1,7 +1,7 @@
 //! The host key of the launch, which EC2 has seen, gives way to one that was made on the host.
 
 use gatewayzen_core::{Gatewayd, State};
-use integration_tests::harness::{Bed, Options};
+use integration_tests::harness::{Bed, Options, new_row};
 use integration_tests::simulated_fleet::{Event, Fault, FaultKind, HostView};
 
 use crate::mortal::{Mortal, around};
@@ -107,13 +107,7 @@ async fn wherever_a_worker_dies_the_host_ends_with_one_key_which_is_known() {
     );
     let mut rows = Vec::new();
     for n in 0..points.len() {
-        let sql = "INSERT INTO gatewayds (name) VALUES ($1) RETURNING id";
-        let id: i64 = sqlx::query_scalar(sql)
-            .bind(format!("row-{n}"))
-            .fetch_one(&bed.database.app)
-            .await
-            .unwrap();
-        rows.push(id);
+        rows.push(new_row(&bed, &format!("row-{n}")).await);
     }
     let stops = rows
         .iter()

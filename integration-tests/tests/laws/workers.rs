@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use gatewayzen_core::State;
 use integration_tests::harness::{Bed, Options, PATIENCE, ServiceProcess};
+pub(crate) use integration_tests::harness::{CIRCLE, new_row, walk, walk_round, write};
 use integration_tests::simulated_fleet::{Config, Times};
 
 /// All services, each killed wherever a test wants it.
@@ -26,50 +26,6 @@ pub(crate) async fn bed(fleet: Config, more: &str) -> Bed {
         ..Options::default()
     };
     Bed::new(options).await
-}
-
-/// The whole circle, as an external application writes it: each write, and the state in which it ends.
-pub(crate) const CIRCLE: [(State, State); 6] = [
-    (State::Instance, State::Live),
-    (State::Stop, State::Stopped),
-    (State::Update, State::Stopped),
-    (State::Start, State::Live),
-    (State::Terminate, State::Terminated),
-    (State::Instance, State::Live),
-];
-
-/// Walks a row to the state in which this write ends, as the role of an external application.
-pub(crate) async fn walk(bed: &Bed, id: i64, (to, ends_in): (State, State)) {
-    write(bed, id, to).await;
-    bed.reached(id, ends_in).await;
-}
-
-/// One external write.
-pub(crate) async fn write(bed: &Bed, id: i64, to: State) {
-    let release = (to == State::Update).then_some("v3.34.2");
-    sqlx::query("UPDATE gatewayds SET state = $2, release = $3 WHERE id = $1")
-        .bind(id)
-        .bind(to.name())
-        .bind(release)
-        .execute(&bed.database.app)
-        .await
-        .unwrap();
-}
-
-/// From `new`, or from `live` once more.
-pub(crate) async fn walk_round(bed: &Bed, id: i64) {
-    let begun = usize::from(bed.row(id).await.state == State::Live);
-    for leg in &CIRCLE[begun..] {
-        walk(bed, id, *leg).await;
-    }
-}
-
-pub(crate) async fn new_row(bed: &Bed, name: &str) -> i64 {
-    sqlx::query_scalar("INSERT INTO gatewayds (name) VALUES ($1) RETURNING id")
-        .bind(name)
-        .fetch_one(&bed.database.app)
-        .await
-        .unwrap()
 }
 
 /// The services of a bed, which stop at points and are killed there, each point as often as it stands in `stops`.

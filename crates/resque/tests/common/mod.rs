@@ -18,15 +18,17 @@ use tokio_util::sync::CancellationToken;
 
 /// A private redis-server on a socket in a folder of its own; it ends with the test.
 pub struct Server {
+    child: Process,
     dir: tempfile::TempDir,
-    child: Child,
 }
 
 impl Server {
     pub async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let child = spawn(&dir);
-        let server = Self { dir, child };
+        let server = Self {
+            child: spawn(&dir),
+            dir,
+        };
         server.answers().await;
         server
     }
@@ -40,8 +42,8 @@ impl Server {
 
     /// Ends the server as a crash would. What was written stays on its disk.
     pub fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        self.child.0.kill().unwrap();
+        self.child.0.wait().unwrap();
     }
 
     pub async fn start_again(&mut self) {
@@ -76,15 +78,8 @@ impl Server {
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn spawn(dir: &tempfile::TempDir) -> Child {
-    Command::new("redis-server")
+fn spawn(dir: &tempfile::TempDir) -> Process {
+    let child = Command::new("redis-server")
         .args([
             "--port",
             "0",
@@ -98,15 +93,16 @@ fn spawn(dir: &tempfile::TempDir) -> Child {
         .args(["--appendfsync", "always", "--dir"])
         .arg(dir.path())
         .stdout(Stdio::null())
-        .spawn()
-        .expect("redis-server must be installed (apt-get install redis-server)")
+        .spawn();
+    Process(child.expect("redis-server must be installed (apt-get install redis-server)"))
 }
 
-/// This same program again, as the worker process that its test `child_worker` is.
+/// A process that ends with its test.
 pub struct Process(pub Child);
 
 impl Process {
-    pub fn start(server: &Server) -> Self {
+    /// This same program again, as the worker process that its test `child_worker` is.
+    pub fn worker(server: &Server) -> Self {
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "--ignored", "child_worker"])
             .env("RESQUE_TEST_URL", server.config().url)

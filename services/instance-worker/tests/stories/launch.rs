@@ -3,10 +3,8 @@
 use std::time::Duration;
 
 use gatewayzen_core::{Next, State, StepError};
-use integration_tests::simulated_fleet::Event;
 
-use crate::faults::loses_an_answer;
-use crate::story::{self, Story, transient};
+use crate::story::{self, Story};
 
 #[tokio::test]
 async fn a_row_gets_one_running_machine_that_is_known_before_it_is_met() {
@@ -53,23 +51,12 @@ async fn a_row_gets_one_running_machine_that_is_known_before_it_is_met() {
 #[tokio::test]
 async fn a_lost_answer_is_replayed_whatever_the_configuration_says_by_then() {
     let mut story = Story::new().await;
-    let id = story.launch("acme").await;
-    story.sim.fault(loses_an_answer());
-    let text = transient(story.step(id, State::Instance).await);
-    assert!(text.contains("RunInstances"), "{text}");
+    let id = story.launched_without_an_answer().await;
     story.change(|settings| {
         settings.ec2.instance_type = "t3.large".into();
         settings.ec2.key_name = "another".into();
     });
-    story.to_its_end(id, State::Instance).await;
-    assert_eq!(story.launched(), 1);
-    assert_eq!(
-        story
-            .sim
-            .ledger()
-            .count(|entry| matches!(entry.event, Event::LaunchRepeated { .. })),
-        1
-    );
+    assert_eq!(story.finds_its_machine(id).await, 1);
 }
 
 #[tokio::test]

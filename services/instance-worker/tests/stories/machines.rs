@@ -3,7 +3,7 @@
 use gatewayzen_core::{Next, State, StepError};
 use integration_tests::simulated_fleet::{Fault, FaultKind};
 
-use crate::story::{Story, transient, waits};
+use crate::story::{Story, transient};
 
 #[tokio::test]
 async fn a_machine_that_dies_while_pending_is_replaced_and_the_reason_is_said() {
@@ -33,16 +33,7 @@ async fn a_machine_without_an_address_says_what_is_missing() {
 #[tokio::test]
 async fn a_machine_that_ec2_does_not_show_yet_is_waited_for_and_then_given_up() {
     let story = Story::new().await;
-    let id = story.launch("acme").await;
-    story
-        .sim
-        .fault(Fault::new(FaultKind::IdLag { ms: 3_600_000 }).times(1));
-    story.step(id, State::Instance).await.unwrap();
-    let text = waits(story.step(id, State::Instance).await);
-    assert!(text.contains("EC2 to show i-"), "{text}");
-    story
-        .sql("UPDATE launch_attempts SET instance_known_at = instance_known_at - interval '1 hour'")
-        .await;
+    let id = story.not_shown(State::Instance).await;
     let text = transient(story.step(id, State::Instance).await);
     assert!(text.contains("does not know i-"), "{text}");
     assert!(story.repository.launch_attempt(id).await.unwrap().is_none());

@@ -68,16 +68,6 @@ async fn terminate_of_a_row_that_never_launched_is_done_at_once() {
 #[tokio::test]
 async fn terminate_of_a_machine_that_ec2_forgot_is_done_after_the_window() {
     let story = Story::new().await;
-    let id = story.launch("acme").await;
-    story
-        .sim
-        .fault(Fault::new(FaultKind::IdLag { ms: 3_600_000 }).times(1));
-    story.step(id, State::Instance).await.unwrap();
-    story.write(id, State::Terminate).await;
-    let text = waits(story.step(id, State::Terminate).await);
-    assert!(text.contains("EC2 to show i-"), "{text}");
-    story
-        .sql("UPDATE launch_attempts SET instance_known_at = instance_known_at - interval '1 hour'")
-        .await;
+    let id = story.not_shown(State::Terminate).await;
     story.to_its_end(id, State::Terminate).await;
 }
