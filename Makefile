@@ -1,6 +1,6 @@
 # Each target says what it does; the work is in deploy/dev and cargo. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help fuzz setup services build demo down test two-versions laws mutants lint deny check-deploy test-deploy test-ami memory bench-resque resque-kills chaos walk-1000
+.PHONY: help fuzz setup services build demo down test two-versions laws mutants lint deny check-deploy test-deploy test-compile test-ami memory bench-resque resque-kills chaos walk-1000
 FLEET ?= 3
 REPEAT ?= 1
 export FLEET REPEAT
@@ -58,6 +58,9 @@ check-deploy: setup ## the Nomad job and the Compose file say the same
 
 test-deploy: setup ## deploy it for real: an engine of our own, images, Compose; scale, kill, roll, take down
 	@deploy/dev/test-deploy
+
+test-compile: setup ## have Docker compile the images as it does for a user (outside CI: ten minutes, 8 GB of disk)
+	@deploy/dev/test-compile
 
 test-ami: setup ## make a golden image in a folder, check it over SSH, and have gatewayd answer there (no EC2)
 	@deploy/dev/test-ami

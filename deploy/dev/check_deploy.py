@@ -182,6 +182,34 @@ files = {f"{name}-password" for name in passwords} | set(re.findall(r"^make ([a-
 for secret in compose["secrets"]:
     check(secret in files, f"make-secrets does not make {secret}")
 
+# The profile `observe`: what names something, names what is there.
+observe = ROOT / "deploy/observe"
+collector = yaml.safe_load((observe / "otel-collector.yaml").read_text())
+for signal, pipeline in collector["service"]["pipelines"].items():
+    for kind, parts in pipeline.items():
+        unknown = set(parts) - set(collector[kind])
+        check(not unknown, f"otel-collector.yaml: the pipeline {signal} names {kind} that are not configured: {sorted(unknown)}")
+receives = collector["receivers"]["otlp"]["protocols"]["http"]["endpoint"].rpartition(":")[2]
+example = (ROOT / "deploy/example.env").read_text()
+sends = re.search(r"^#OTLP_ENDPOINT=http://([a-z-]+):(\d+)$", example, re.M)
+check(sends.groups() == ("otel-collector", receives), f"example.env sends to {sends.group(0)}, the collector listens on {receives}")
+taken = set(re.findall(r"\$\{env:(\w+)\}", json.dumps(collector)))
+given = set(compose["services"]["otel-collector"]["environment"])
+check(taken == given, f"otel-collector.yaml: it reads {sorted(taken)}, compose.yaml gives it {sorted(given)}")
+scrape = yaml.safe_load((observe / "prometheus.yaml").read_text())["scrape_configs"][0]["dns_sd_configs"][0]
+check(str(scrape["port"]) == port, f"prometheus.yaml: it asks port {scrape['port']}, the images serve on {port}")
+check(set(scrape["names"]) == set(SERVICES) | (set(override) - set(SERVICES)), f"prometheus.yaml: it looks for {scrape['names']}")
+(datasource,) = yaml.safe_load((observe / "grafana/datasources/prometheus.yaml").read_text())["datasources"]
+check(datasource["url"].split("/")[2].split(":")[0] in compose["services"], f"grafana: no service is at {datasource['url']}")
+dashboards = [json.loads(path.read_text()) for path in (observe / "dashboards").glob("*.json")]
+asked = {panel["datasource"]["uid"] for dashboard in dashboards for panel in dashboard["panels"] if "datasource" in panel}
+check(asked == {datasource["uid"]}, f"grafana: the dashboards ask {sorted(asked)}, what is provisioned is {datasource['uid']}")
+(provider,) = yaml.safe_load((observe / "grafana/dashboards/gatewayzen.yaml").read_text())["providers"]
+(mounted,) = {volume.split(":")[1] for volume in compose["services"]["grafana"]["volumes"]}
+provisioning = compose["services"]["grafana"]["environment"]["GF_PATHS_PROVISIONING"]
+for path in (provider["options"]["path"], provisioning):
+    check((observe / path.removeprefix(mounted).lstrip("/")).is_dir(), f"grafana: there is no {path} in its container")
+
 # The Packer file gives `install` what it wants, runs all that is there, and declares what it uses.
 ami = ROOT / "deploy/ami"
 packer_text = (ami / "gatewayd.pkr.hcl").read_text()

@@ -2,7 +2,7 @@
 # and holds it against compose.yaml (deploy/dev/check-deploy), but has no Nomad.
 #
 #   nomad var put nomad/jobs/gatewayzen @secrets.json     # docs/deploy.md says how to make it
-#   nomad job run -var registry=registry.example/gatewayzen -var tag=1.2.3 -var stores=… deploy/nomad/gatewayzen.nomad.hcl
+#   nomad job run -var registry=registry.example/gatewayzen -var tag=1.2.3 -var postgres=… -var redis=… deploy/nomad/gatewayzen.nomad.hcl
 #
 # Postgres and Redis are yours; both hold state, or are shared, and have operators of their own in most places that run Nomad.
 

@@ -182,9 +182,14 @@ async fn every_metric_and_label_of_a_dashboard_or_an_alert_is_in_a_scrape_of_a_r
 }
 
 #[tokio::test]
-async fn promtool_takes_the_rules_their_tests_and_the_expressions_of_the_dashboards() {
+async fn promtool_takes_the_configuration_the_rules_their_tests_and_the_expressions_of_the_dashboards() {
     let root = root();
     let path = |file: &str| root.join(file).to_string_lossy().into_owned();
+    promtool(
+        &["check", "config", &path("deploy/observe/prometheus.yaml")],
+        None,
+    )
+    .await;
     promtool(
         &["check", "rules", &path("deploy/observe/alerts/gatewayzen.yaml")],
         None,

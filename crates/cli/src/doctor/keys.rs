@@ -71,9 +71,9 @@ pub(super) fn wallet_copies(checks: &mut Checks, connections: &Connections) {
         return checks.add(
             Status::Note,
             what,
-            "off: this configuration names no place for copies, so that a new wallet is in Postgres alone until the next \
-             `gatewayzen secrets export`",
-            "Set secrets.wallet_copies and secrets.backup_key_file for the wallet-worker.",
+            "this configuration names no place for them, so none was looked at; where the wallet-worker's names none \
+             either, a new wallet is in Postgres alone until the next `gatewayzen secrets export`",
+            "See that secrets.wallet_copies and secrets.backup_key_file are set for the wallet-worker.",
         );
     }
     match tempfile::Builder::new().prefix(".doctor-").tempfile_in(place) {
