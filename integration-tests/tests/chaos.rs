@@ -18,8 +18,10 @@ const SIZE: Size = Size {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_short_chaos_run_breaks_no_law() {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}: make chaos SEED={seed} GATEWAYDS=20");
     let orders = Orders {
-        seed: fastrand::u64(..),
+        seed,
         time: Duration::from_secs(20),
         gatewayds: 20,
         size: SIZE,

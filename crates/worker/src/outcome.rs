@@ -110,3 +110,21 @@ fn past_deadline(settings: &RunnerSettings, row: &Gatewayd) -> Option<Duration> 
     let deadline = settings.deadlines.of(row.state)?;
     (row.read_at - row.clock_started_at > deadline).then_some(deadline)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backoff_doubles_up_to_the_longest_and_jitter_takes_up_to_half_of_it() {
+        let (first, longest) = (Duration::from_secs(2), Duration::from_secs(60));
+        let whole = |attempt| backoff(first, longest, attempt, 0.0).as_secs();
+        assert_eq!([1, 2, 3, 4, 5, 6, 7].map(whole), [2, 4, 8, 16, 32, 60, 60]);
+        assert_eq!([0, 21, u32::MAX].map(whole), [2, 60, 60]);
+        assert_eq!(backoff(first, longest, 3, 1.0), Duration::from_secs(4));
+        assert_eq!(backoff(first, longest, 3, 0.5), Duration::from_secs(6));
+        // Whatever the dice show, it neither vanishes nor grows.
+        assert_eq!(backoff(first, longest, 3, 7.0), Duration::from_secs(4));
+        assert_eq!(backoff(first, longest, 3, -7.0), Duration::from_secs(8));
+    }
+}

@@ -48,8 +48,13 @@ pub enum Event {
     TerminateAsked,
     /// EC2 says `terminated`.
     Terminated,
-    /// A remote command ended; `took_ms` leaves out the wait for the host's lock.
-    Command { name: String, took_ms: u64, exit: u32 },
+    /// A remote command ended; `waited`: another one held the host's lock when it came; `took_ms` leaves out that wait.
+    Command {
+        name: String,
+        waited: bool,
+        took_ms: u64,
+        exit: u32,
+    },
     /// A remote command was refused: the host has heard a later lease.
     CommandRefused { name: String },
     /// The host's SSH server has another host key from now on.

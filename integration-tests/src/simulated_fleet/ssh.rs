@@ -199,6 +199,7 @@ impl Command {
         if let Some(ms) = held_up {
             tokio::time::sleep(Duration::from_millis(ms)).await;
         }
+        let waited = self.host.command_lock.try_lock().is_err();
         let lock = self.host.command_lock.lock();
         let Ok(_lock) = tokio::time::timeout(Duration::from_millis(times.lock_wait_ms), lock).await else {
             return Some(Outcome::failed(75, ""));
@@ -241,6 +242,7 @@ impl Command {
         let took_ms = millis(started.elapsed());
         let event = Event::Command {
             name: name.clone(),
+            waited,
             took_ms,
             exit: outcome.exit,
         };

@@ -216,6 +216,9 @@ async fn one_row_that_is_parked_fifty_times_is_one_row() {
     park(&service, ids[1]).await;
     let off = service.check_fault_budget(1.0, 2, HOUR, "test").await.unwrap();
     assert_eq!(off, None, "a share of 1 turns it off");
+    let moment = Duration::from_micros(1);
+    let long_ago = service.check_fault_budget(0.3, 2, moment, "test").await.unwrap();
+    assert_eq!(long_ago, None, "what was before the window does not count");
     let halt = check().await.expect("a halt");
     assert!(halt.why.contains("2 of 6"), "{halt:?}");
     // Several dispatchers make one halt.

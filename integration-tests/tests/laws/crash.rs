@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
 use gatewayzen_core::State;
-use integration_tests::simulated_fleet::{Config, Event};
+use integration_tests::simulated_fleet::{Config, Event, Fault, FaultKind};
 
 use crate::witness::{count, nothing_is_broken};
 use crate::workers::{Killer, bed, new_row, scout, walk_round};
@@ -35,6 +35,15 @@ async fn every_step_survives_a_crash() {
     for n in 0..ROWS {
         rows.push(new_row(&bed, &format!("row-{n}")).await);
     }
+    // In one step of these rows the lease has to be renewed, again and again: its renewal is an effect too.
+    let renewals = [("before", rows[0]), ("after", rows[1])].map(|(moment, id)| {
+        let slow = FaultKind::CommandHeldUp {
+            command: Some("get_key".into()),
+            ms: 3000,
+        };
+        bed.fleet.fault(Fault::new(slow).on(id));
+        (format!("{id}:key:renew_lease:{moment}"), 1)
+    });
     let stops: BTreeMap<String, usize> = points
         .iter()
         .enumerate()
@@ -42,6 +51,7 @@ async fn every_step_survives_a_crash() {
             true => (point.clone(), 3),
             false => (format!("{}:{point}", rows[n % ROWS]), 1),
         })
+        .chain(renewals)
         .collect();
     let mut killer = Killer::start(&bed, stops);
     // A worker that dies for one row may die in the midst of another's effect, which is done then: its point comes at the
@@ -58,7 +68,7 @@ async fn every_step_survives_a_crash() {
     killer.until_nothing_is_missed().await;
     println!(
         "{} crash points, {} SIGKILLs, {ROWS} rows",
-        points.len(),
+        points.len() + 2,
         killer.kills
     );
     assert_eq!(killer.missed(), Vec::<&String>::new(), "nobody died there");

@@ -100,8 +100,8 @@ async fn a_launch_that_hangs_holds_its_turn_no_longer_than_its_deadline() {
     bed.reached(next, State::Live).await;
 }
 
-/// Across processes it is the row's lease that leaves one step for one host, and the lock on the host that leaves one command
-/// there, should a worker not know that its lease is lost. `ssh.sessions_per_host` bounds what is open in one process.
+/// Across processes it is the row's lease that leaves one step for one host: no command ever finds the host's lock taken, which is
+/// there for a worker that does not know that its lease is lost. `ssh.sessions_per_host` bounds what is open in one process.
 #[tokio::test]
 async fn one_host_hears_one_worker_at_a_time() {
     let bed = Bed::new(Options {
@@ -139,26 +139,13 @@ async fn one_host_hears_one_worker_at_a_time() {
     for id in ids {
         bed.reached(id, State::Live).await;
     }
-    let mut commands: BTreeMap<String, Vec<(u64, u64)>> = BTreeMap::new();
+    let mut commands = BTreeMap::<String, usize>::new();
     for entry in bed.fleet.ledger().entries() {
-        if let Event::Command { took_ms, .. } = entry.event {
-            let began = entry.at_ms.saturating_sub(took_ms);
-            commands
-                .entry(entry.instance)
-                .or_default()
-                .push((began, entry.at_ms));
+        if let Event::Command { name, waited, .. } = entry.event {
+            assert!(!waited, "`{name}` met another command on {}", entry.instance);
+            *commands.entry(entry.instance).or_default() += 1;
         }
     }
     assert_eq!(commands.len(), 3);
-    for (instance, mut times) in commands {
-        times.sort_unstable();
-        assert!(times.len() >= 5, "{instance}: {times:?}");
-        for pair in times.windows(2) {
-            // Begin and end are rounded to milliseconds each.
-            assert!(
-                pair[1].0 + 2 >= pair[0].1,
-                "two commands at once on {instance}: {times:?}"
-            );
-        }
-    }
+    assert!(commands.values().all(|number| *number >= 5), "{commands:?}");
 }

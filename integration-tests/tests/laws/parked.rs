@@ -64,6 +64,27 @@ async fn a_worker_that_dies_as_it_parks_a_row_leaves_it_with_its_reason() {
     nothing_is_broken(&bed).await;
 }
 
+/// A step that kills its worker, twice of two: the next worker parks the row, and dies too, before the entry.
+#[tokio::test]
+async fn a_worker_that_dies_as_it_parks_a_step_that_kills_leaves_it_with_its_reason() {
+    let bed = bed(Config::default(), "worker.max_attempts = 2\n").await;
+    let _others = ["dispatcher", "instance-worker", "wallet-worker"].map(|name| bed.start(name));
+    let id = new_row(&bed, "acme").await;
+    write(&bed, id, State::Instance).await;
+    for _ in 0..2 {
+        dies_at(&bed, "ssh-worker", &format!("{id}:key:get_key:before")).await;
+    }
+    // A look that comes too early, when the dead worker's lease still stands, parks nothing.
+    while bed.row(id).await.fault.is_none() {
+        dies_at(&bed, "ssh-worker", &format!("{id}:key:take_lease:after")).await;
+    }
+    says_why(&bed, id, "acme", "begun 2 times and never ended").await;
+    let _ssh_worker = bed.start("ssh-worker");
+    bed.gatewayzen(&["retry", "acme"]).await.unwrap();
+    bed.reached(id, State::Live).await;
+    nothing_is_broken(&bed).await;
+}
+
 #[tokio::test]
 async fn a_dispatcher_that_dies_as_it_parks_a_row_leaves_it_with_its_reason() {
     let bed = bed(Config::default(), "deadlines.instance = \"6s\"\n").await;

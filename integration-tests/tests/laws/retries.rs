@@ -206,3 +206,72 @@ async fn a_row_that_the_dispatcher_parked_is_retried_by_resque_too() {
     let row = bed.reached(id, State::Live).await;
     assert!(row.generation > parked.generation);
 }
+
+/// Waits until the row's history says that it was retried by Resque: what comes of it may be over at once.
+async fn retried(bed: &Bed, id: i64) {
+    eventually("the retry to be written", async || {
+        let history = bed.repository.history(id).await.unwrap();
+        let queued_again = |why: &str| why.contains("queued again");
+        history
+            .iter()
+            .any(|h| h.event == "retried" && h.why.as_deref().is_some_and(queued_again))
+            .then_some(())
+    })
+    .await;
+}
+
+/// The one entry in `failed`: its queue and what kind of failure it is.
+async fn entry(bed: &Bed) -> (String, String) {
+    let queue = bed.queue().await;
+    eventually("its entry in failed", async || {
+        (queue.failed_count().await.unwrap() == 1).then_some(())
+    })
+    .await;
+    let entry = queue.failed(0, 1).await.unwrap().remove(0);
+    (entry.queue, entry.exception)
+}
+
+#[tokio::test]
+async fn a_row_whose_machine_is_gone_is_retried_by_resque_too() {
+    let bed = Bed::new(Options::default()).await;
+    let _services = ["dispatcher", "instance-worker", "wallet-worker"].map(|name| bed.start(name));
+    let ssh_worker = bed.start("ssh-worker");
+    let id = bed.launch("acme").await;
+    bed.reached(id, State::Live).await;
+    drop(ssh_worker);
+    bed.write_state(id, State::Stop).await.unwrap();
+    bed.fleet.kill(&bed.row(id).await.instance_id.unwrap());
+    // Its exit code says that there is something to look at.
+    let _ = bed.gatewayzen(&["sweep", "--act"]).await;
+    let fault = bed.parked(id).await.fault.unwrap();
+    assert!(fault.contains("is gone"), "{fault}");
+    assert_eq!(entry(&bed).await, ("stopGatewayd".into(), "MachineGone".into()));
+    let _ssh_worker = bed.start("ssh-worker");
+    npm_peer("node-resque", &["requeue", &bed.redis_url, &bed.namespace]).await;
+    retried(&bed, id).await;
+}
+
+#[tokio::test]
+async fn a_row_whose_step_killed_its_workers_is_retried_by_resque_too() {
+    let bed = Bed::new(Options {
+        settings: "worker.max_attempts = 1".into(),
+        ..Options::default()
+    })
+    .await;
+    let _services = ["dispatcher", "instance-worker", "wallet-worker"].map(|name| bed.start(name));
+    let id = bed.launch("acme").await;
+    let stop = format!("[\"{id}:key:get_key:before\"]");
+    let mut victim = bed.start_with("ssh-worker", &[("GATEWAYZEN_TESTING__STOP_AT", &stop)]);
+    eventually("the worker to be in the step", async || {
+        victim.is_stopped().then_some(())
+    })
+    .await;
+    victim.kill().await;
+    let _ssh_worker = bed.start("ssh-worker");
+    let fault = bed.parked(id).await.fault.unwrap();
+    assert!(fault.contains("begun 1 times and never ended"), "{fault}");
+    assert_eq!(entry(&bed).await, ("retrieveApiKey".into(), "Exhausted".into()));
+    npm_peer("node-resque", &["requeue", &bed.redis_url, &bed.namespace]).await;
+    retried(&bed, id).await;
+    bed.reached(id, State::Live).await;
+}

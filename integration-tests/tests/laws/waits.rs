@@ -72,6 +72,13 @@ fn hangs() -> Vec<Hang> {
             ec2("InternalError", "RunInstances"),
             "InternalError",
         ),
+        hang(
+            State::Instance,
+            Ec2LosesReply {
+                action: command("RunInstances"),
+            },
+            "RunInstances",
+        ),
         hang(State::Key, HostNeverAnswers, "no login was done within"),
         hang(State::Key, ConnectionReset, "no SSH session"),
         hang(State::Key, hanging("get_key"), "get_key"),
@@ -89,6 +96,7 @@ fn hangs() -> Vec<Hang> {
         hang(State::Wallet, ApiCloses, "closed the connection"),
         hang(State::Wallet, ApiHtml500, "500"),
         hang(State::Stop, hanging("stop"), "`stop` on host"),
+        hang(State::Stop, SessionHangs, "on host"),
         hang(State::Stop, StopLeavesProcess, "is not down"),
         hang(State::Stop, HostNeverAnswers, "no login was done within"),
         hang(

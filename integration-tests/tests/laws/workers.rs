@@ -149,7 +149,7 @@ pub(crate) async fn scout() -> BTreeSet<String> {
     services
         .iter()
         .flat_map(|service| points_in(&service.log(), "crash point"))
-        // A renewal happens only in a step that is slow.
+        // A renewal happens only in a step that is slow, as the law makes one.
         .filter(|point| !point.contains(":renew_lease:"))
         .map(|point| point.strip_prefix(&own).unwrap_or(&point).to_owned())
         .collect()

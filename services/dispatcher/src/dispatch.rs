@@ -80,10 +80,10 @@ impl Dispatcher {
     /// Halts the fleet when its fault budget is spent; the halt that is in force, if one is.
     async fn check_fault_budget(&self) -> Result<Option<Halt>, RoundError> {
         let budget = &self.settings.fault_budget;
-        Ok(self
-            .repository
-            .check_fault_budget(budget.share, budget.least, budget.window, &self.owner)
-            .await?)
+        let check =
+            self.repository
+                .check_fault_budget(budget.share, budget.least, budget.window, &self.owner);
+        Ok(crash::around("check_fault_budget", check).await?)
     }
 
     async fn push(&self, due: &[DueJob]) -> Result<usize, RoundError> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gatewayzen_core::Repository;
+use gatewayzen_core::{Repository, crash};
 
 /// The longest pause between two looks whether a sweep is due.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -14,7 +14,8 @@ pub(crate) async fn ask_on_period(repository: Repository, every: Duration, owner
     }
     let mut down = false;
     loop {
-        match repository.ask_sweep_on_period(every, &owner).await {
+        let asked = crash::around("ask_sweep", repository.ask_sweep_on_period(every, &owner));
+        match crash::within("dispatcher", asked).await {
             Ok(asked) => {
                 down = false;
                 if let Some(sweep) = asked {

@@ -116,7 +116,9 @@ async fn the_sweep_kills_only_orphans() {
     ];
     let stops = effects
         .iter()
-        .flat_map(|effect| ["before", "after"].map(|moment| (format!("sweep:{effect}:{moment}"), 1)))
+        .map(|effect| format!("sweep:{effect}"))
+        .chain(["sweep:claim_sweep", "dispatcher:ask_sweep"].map(str::to_owned))
+        .flat_map(|effect| ["before", "after"].map(|moment| (format!("{effect}:{moment}"), 1)))
         .collect();
     let (mut live, mut done) = (Vec::new(), Vec::new());
     for n in 0..4 {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gatewayzen_core::repository::{Bereft, Missed, SweepLease};
 use gatewayzen_core::sweep::{Fate, GoneRow, Report};
-use gatewayzen_core::{JobArgs, State};
+use gatewayzen_core::{JobArgs, State, crash};
 use tracing::Instrument as _;
 
 use super::{Sweeper, refuse, text};
@@ -191,7 +191,8 @@ impl Sweeper {
         };
         let failed = [(job, resque::Failure::new("MachineGone", fault))];
         // Without Redis only this way of three to retry is lost.
-        match tokio::time::timeout(PUSH_LIMIT, self.queue.push_failed(&failed, &self.owner)).await {
+        let pushed = tokio::time::timeout(PUSH_LIMIT, self.queue.push_failed(&failed, &self.owner));
+        match crash::around("push_failed", pushed).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(gatewayd.id = row.id, %error, "no failed job for a parked row"),
             Err(_) => tracing::warn!(

@@ -61,7 +61,11 @@ impl Sweeper {
         let mut down = false;
         loop {
             let asked = Instant::now();
-            match self.repository.claim_sweep(&self.owner, self.lease).await {
+            let claim = crash::around(
+                "claim_sweep",
+                self.repository.claim_sweep(&self.owner, self.lease),
+            );
+            match crash::within("sweep", claim).await {
                 Ok(Some(lease)) => {
                     // A trace of its own: a sweep is of no walk.
                     let span = tracing::info_span!(
@@ -93,7 +97,9 @@ impl Sweeper {
         let swept = tokio::select! {
             // Guards against the process that was frozen: when it wakes up, the lease's end is looked at before it goes on.
             biased;
-            error = keep_run(self.lease, taken, || self.repository.renew_sweep(lease, self.lease)) => {
+            error = keep_run(self.lease, taken, || {
+                crash::around("renew_sweep", self.repository.renew_sweep(lease, self.lease))
+            }) => {
                 telemetry::fail(&Span::current(), "lease_lost");
                 return tracing::warn!(sweep = lease.id, error, "sweep given up");
             }
