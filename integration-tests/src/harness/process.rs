@@ -27,6 +27,8 @@ pub struct ServiceProcess {
     pub name: String,
     child: Child,
     log: PathBuf,
+    /// How long its log was when it began: all of one name write to one file.
+    log_begins: u64,
 }
 
 impl ServiceProcess {
@@ -54,6 +56,7 @@ impl ServiceProcess {
             .append(true)
             .open(&log)
             .expect("a log file");
+        let log_begins = file.metadata().expect("the log file's length").len();
         let child = Command::new(program)
             .args(arguments)
             .envs(environment.iter().cloned())
@@ -67,6 +70,7 @@ impl ServiceProcess {
             name: name.to_owned(),
             child,
             log,
+            log_begins,
         }
     }
 
@@ -121,6 +125,12 @@ impl ServiceProcess {
     /// What it has logged so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// What was logged since it began: by itself, and by others of its name that began later.
+    pub(super) fn log_since_it_began(&self) -> String {
+        let begins = usize::try_from(self.log_begins).expect("a length");
+        self.log().get(begins..).unwrap_or_default().to_owned()
     }
 }
 

@@ -26,10 +26,11 @@ pub struct Scrape {
 }
 
 impl ServiceProcess {
-    /// Where its health page is served, once it is.
+    /// Where its health page is served, once it is. Of two services of one name the first must listen before the second is
+    /// started, or nobody knows whose address is whose.
     pub async fn health_address(&self) -> String {
         eventually(&format!("{} to listen", self.name), async || {
-            let log = self.log();
+            let log = self.log_since_it_began();
             let (_, rest) = log.split_once("health on http://")?;
             Some(rest.split_once('/')?.0.to_owned())
         })

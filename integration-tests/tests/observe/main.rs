@@ -12,3 +12,4 @@ mod files;
 mod logs;
 mod metrics;
 mod story;
+mod trouble;

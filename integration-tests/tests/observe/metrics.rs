@@ -1,29 +1,9 @@
 //! A scrape of each service over HTTP says what has happened.
 
 use gatewayzen_core::{State, Step};
-use integration_tests::harness::{Scrape, ServiceProcess, eventually};
+use integration_tests::harness::eventually;
 
-use super::story::{NAMES, Story};
-
-/// Asks until a metric has a value, since some are looked up only so often.
-async fn becomes(service: &ServiceProcess, metric: &str, labels: &[(&str, &str)], wanted: f64) -> Scrape {
-    eventually(
-        &format!("{metric} {labels:?} of {} to be {wanted}", service.name),
-        async || {
-            let scrape = service.scrape().await;
-            (scrape.value(metric, labels) == Some(wanted)).then_some(scrape)
-        },
-    )
-    .await
-}
-
-/// The values that must be there.
-fn expect(scrape: &Scrape, metric: &str, wanted: &[(&[(&str, &str)], f64)]) {
-    for (labels, value) in wanted {
-        let seen = scrape.value(metric, labels);
-        assert_eq!(seen, Some(*value), "{metric} {labels:?} in\n{}", scrape.text);
-    }
-}
+use super::story::{NAMES, Story, becomes, expect};
 
 #[tokio::test]
 async fn each_service_tells_exactly_what_has_happened() {

@@ -1,7 +1,8 @@
-//! A fleet of which something can be told: two walks, of which one meets trouble on its way and one is parked.
+//! A fleet of which something can be told: two walks, of which one meets trouble on its way and one is parked; and how a test
+//! asks what is told.
 
 use gatewayzen_core::State;
-use integration_tests::harness::{Bed, Options, ServiceProcess};
+use integration_tests::harness::{Bed, Options, Scrape, ServiceProcess, eventually};
 use integration_tests::simulated_fleet::{Fault, FaultKind};
 
 /// A row that is live, after trouble, and one that waits for a person.
@@ -56,5 +57,30 @@ impl Story {
             parked,
             services,
         }
+    }
+}
+
+/// Asks until a metric has a value, since some are looked up only so often.
+pub(crate) async fn becomes(
+    service: &ServiceProcess,
+    metric: &str,
+    labels: &[(&str, &str)],
+    wanted: f64,
+) -> Scrape {
+    eventually(
+        &format!("{metric} {labels:?} of {} to be {wanted}", service.name),
+        async || {
+            let scrape = service.scrape().await;
+            (scrape.value(metric, labels) == Some(wanted)).then_some(scrape)
+        },
+    )
+    .await
+}
+
+/// The values that must be there.
+pub(crate) fn expect(scrape: &Scrape, metric: &str, wanted: &[(&[(&str, &str)], f64)]) {
+    for (labels, value) in wanted {
+        let seen = scrape.value(metric, labels);
+        assert_eq!(seen, Some(*value), "{metric} {labels:?} in\n{}", scrape.text);
     }
 }
