@@ -36,7 +36,7 @@ impl Metrics {
             ),
             leases_lost: metrics::counter(
                 "gatewayzen.leases.lost",
-                "Steps that were cut short, or whose outcome was not written, because the row's lease was lost.",
+                "Steps that were cut short because the row's lease was lost.",
             ),
             jobs_pushed: metrics::counter(
                 "gatewayzen.jobs.pushed",
