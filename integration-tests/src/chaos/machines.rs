@@ -82,6 +82,13 @@ fn faults() -> Vec<(FaultKind, f64)> {
         (exits(1), 0.05),
         (exits(75), 0.05),
         (exits(124), 0.05),
+        (
+            FaultKind::CommandEndsBadly {
+                command: None,
+                status: 8,
+            },
+            0.05,
+        ),
         (FaultKind::CommandReboots { command: None }, 0.02),
         (
             FaultKind::CommandPrints {
@@ -93,6 +100,7 @@ fn faults() -> Vec<(FaultKind, f64)> {
         (FaultKind::DiskFull, 0.05),
         (FaultKind::NoKey, 0.1),
         (FaultKind::NeverListens, 0.1),
+        (FaultKind::StartLeavesProcesses { processes: 1 }, 0.1),
         (FaultKind::StopLeavesProcess, 0.2),
         (FaultKind::KeepsOldRelease, 0.2),
         (

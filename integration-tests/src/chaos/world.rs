@@ -129,7 +129,8 @@ fn machines(seed: u64, faults: bool) -> Config {
         // A tenth of the walks' need would never let them end: tight enough to be met, not more.
         throttle: faults.then(|| Throttle {
             describe: Bucket::new(50.0, 20.0),
-            mutate: Bucket::new(100.0, 20.0),
+            run: Bucket::new(100.0, 20.0),
+            terminate: Bucket::new(100.0, 20.0),
             instances: Bucket::new(300.0, 20.0),
         }),
         max_startups: faults.then_some(MaxStartups {

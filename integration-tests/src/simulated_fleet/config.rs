@@ -27,7 +27,10 @@ pub struct Config {
     pub ssh_user: String,
     /// The AWS access key that the EC2 API admits. Signatures are not checked.
     pub access_key_id: String,
-    /// Seeds ids, keys, jitter and the dice of faults.
+    /// Seeds ids, keys, jitter and the dice of faults: with the same seed the same calls, one after the other, get the same.
+    /// Excepted are TLS certificates and the keys of connections, which the system's random source draws; a network that is not
+    /// named, since fleets of one seed run side by side; and whatever hangs on time, which is real: of what happens at once on
+    /// a host, or meets the dice at once, the clock says which draws first.
     pub seed: u64,
     /// The AMIs that exist, each with the release of gatewayd that it holds.
     pub images: BTreeMap<String, String>,

@@ -131,7 +131,8 @@ pub enum FaultKind {
         /// Its standard output.
         text: String,
     },
-    /// The disk is full: a command that writes does nothing and fails, and gatewayd saves nothing.
+    /// The disk is full: the number of a new lease cannot be kept, so no command of that lease runs; a command of a lease that
+    /// the host has heard before does nothing and fails if it writes; gatewayd saves nothing.
     DiskFull,
     /// A command is held up on its way: it comes to the host so much later, whatever has become of who sent it.
     CommandHeldUp {
@@ -152,10 +153,23 @@ pub enum FaultKind {
         /// The exit status.
         status: u32,
     },
+    /// A command has its whole effect, prints its output, and ends with this status all the same: gatewayd's `stop` never exits,
+    /// so that `timeout` ends it (124), and its `get_key` prints the key and exits 8 or 1. What fails by itself ends as it does.
+    CommandEndsBadly {
+        /// The command's name.
+        command: Option<String>,
+        /// The exit status.
+        status: u32,
+    },
     /// `get_key` prints no key.
     NoKey,
     /// `start` leaves processes that never listen.
     NeverListens,
+    /// `start` leaves so many of gatewayd's five processes, at least one, and they never listen.
+    StartLeavesProcesses {
+        /// How many.
+        processes: u32,
+    },
     /// `stop` leaves the processes running.
     StopLeavesProcess,
     /// `checkout` leaves the old release in place.

@@ -92,6 +92,12 @@ pub(super) struct Refusal {
     message: String,
 }
 
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.code, self.message)
+    }
+}
+
 impl Refusal {
     pub(super) fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
         Self {

@@ -26,6 +26,8 @@ const PROCESSES: u32 = 5;
 /// A running gatewayd.
 pub(super) struct Process {
     pub(super) pid: u32,
+    /// How many there are of it.
+    processes: u32,
     /// What it holds in memory: it reads the file at its start and writes it at a saving call only.
     pub(super) memory: Arc<Mutex<Settings>>,
     stop: CancellationToken,
@@ -34,7 +36,7 @@ pub(super) struct Process {
 
 impl Process {
     pub(super) fn pids(&self) -> impl Iterator<Item = u32> + use<> {
-        self.pid..self.pid + PROCESSES
+        self.pid..self.pid + self.processes
     }
 
     /// The cold wallet that it holds and the file does not: what is forgotten when it ends now.
@@ -62,6 +64,10 @@ pub(super) fn start(host: &Arc<Host>, shared: &Arc<Shared>) -> Outcome {
         Ok(certificate) => certificate,
         Err(error) => return Outcome::failed(1, format!("{error}\n")),
     };
+    let left = shared.faults.take(&host.targets(), |kind| match kind {
+        FaultKind::StartLeavesProcesses { processes } => Some((*processes).clamp(1, PROCESSES)),
+        _ => None,
+    });
     let pid = machine.next_pid;
     machine.next_pid += PROCESSES + 1;
     let (memory, stop) = (
@@ -73,10 +79,12 @@ pub(super) fn start(host: &Arc<Host>, shared: &Arc<Shared>) -> Outcome {
         shared: shared.clone(),
         memory: memory.clone(),
         certificate,
+        whole: left.is_none(),
     };
     let server = tokio::spawn(server.run(pid, stop.clone()));
     machine.process = Some(Process {
         pid,
+        processes: left.unwrap_or(PROCESSES),
         memory,
         stop,
         server,
@@ -111,12 +119,14 @@ struct Server {
     shared: Arc<Shared>,
     memory: Arc<Mutex<Settings>>,
     certificate: Arc<Certificate>,
+    /// Whether all processes are there: less than a whole gatewayd does not listen.
+    whole: bool,
 }
 
 impl Server {
     async fn run(self, pid: u32, stop: CancellationToken) {
         let started = Instant::now();
-        if self.happens(&FaultKind::NeverListens) {
+        if !self.whole || self.happens(&FaultKind::NeverListens) {
             return stop.cancelled().await;
         }
         let times = &self.shared.config.times;

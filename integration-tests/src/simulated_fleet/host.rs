@@ -14,13 +14,18 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::certificate::Certificate;
+use super::commands::Outcome;
 use super::config::Times;
+use super::faults::FaultKind;
 use super::gatewayd::Process;
 use super::ledger::{Event, millis};
 use super::{Shared, lock, network, ssh};
 
 /// The tag that says which gatewayd an instance is for.
 pub(super) const GATEWAYD_TAG: &str = "gatewayzen:gatewayd";
+
+/// Exit status of a command that the host refuses because it has heard a later lease.
+pub(super) const OVERTAKEN: u32 = 76;
 
 /// One host.
 pub(super) struct Host {
@@ -80,16 +85,23 @@ pub(super) struct Settings {
 }
 
 impl Host {
-    /// What a command of this lease is told that comes after one of a later lease.
-    pub(super) fn refuses(&self, lease: i64) -> Option<String> {
+    /// Keeps the number of a command's lease, as a real command line does before anything else.
+    ///
+    /// # Errors
+    /// How the command ends, which then does nothing: it is of the past, or the disk has no room for the number.
+    pub(super) fn hear(&self, lease: i64, shared: &Shared) -> Result<(), Outcome> {
         let mut heard = lock(&self.heard);
         if *heard > lease {
-            return Some(format!(
-                "lease {lease} is of the past: this host has heard lease {heard}\n"
-            ));
+            let said = format!("lease {lease} is of the past: this host has heard lease {heard}\n");
+            return Err(Outcome::failed(OVERTAKEN, said));
+        }
+        if *heard != lease && shared.faults.happens(&self.targets(), &FaultKind::DiskFull) {
+            // The file can be made and its content not written, so the shell's `echo` fails.
+            let said = "sh: line 3: echo: write error: No space left on device\n";
+            return Err(Outcome::failed(1, said));
         }
         *heard = lease;
-        None
+        Ok(())
     }
 
     pub(super) fn new(
@@ -196,7 +208,7 @@ impl Host {
     pub(super) fn reboot(&self, shared: &Shared) -> bool {
         let times = &shared.config.times;
         // One lock after the other: the machine's lock is held while processes are made, under this boot.
-        if !self.close_for(self.vary(times.reboot_ms, times)) {
+        if self.gone.is_cancelled() || !self.close_for(self.vary(times.reboot_ms, times)) {
             return false;
         }
         shared.record(self, Event::Rebooted);

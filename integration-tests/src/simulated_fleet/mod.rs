@@ -6,6 +6,7 @@
 //! port 5000 while that runs. The SSH server knows no shell: a command line says what it is by assigning
 //! `GATEWAYZEN_COMMAND`. Whatever truly happens is in the [`Ledger`]; what goes wrong is told by [`Fault`]s.
 
+mod by_hand;
 mod certificate;
 mod commands;
 mod config;
@@ -29,11 +30,8 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hyper::body::Bytes;
-use hyper::{Method, Request};
 use russh::keys::PublicKey;
 use serde::Serialize;
-use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -47,7 +45,7 @@ pub use throttle::{Bucket, Throttle};
 use ec2::Ec2;
 use faults::Faults;
 use host::Host;
-use network::{Answer, Network};
+use network::Network;
 
 /// A running simulated fleet. Dropping it ends it, with every host.
 pub struct SimulatedFleet {
@@ -157,22 +155,22 @@ impl SimulatedFleet {
         });
         let ec2 = Arc::new(Ec2::new(shared.clone(), network));
         let fleet = Self {
-            shared: shared.clone(),
+            shared,
             ec2: ec2.clone(),
             address,
             _stop: stop.clone().drop_guard(),
         };
         tokio::spawn(async move {
             let connection = |line| {
-                let (shared, ec2) = (shared.clone(), ec2.clone());
-                async move { network::http(line, |request| answer(request, &shared, &ec2)).await }
+                let ec2 = ec2.clone();
+                async move { network::http(line, |request| by_hand::answer(request, &ec2)).await }
             };
             network::serve(listener, &stop, connection).await;
         });
         Ok(fleet)
     }
 
-    /// The EC2 endpoint, for `AWS_ENDPOINT_URL`; `/_sim/ledger`, `/_sim/hosts` and `/_sim/faults` are below it.
+    /// The EC2 endpoint, for `AWS_ENDPOINT_URL`; what is done by hand is below `/_sim` there.
     #[must_use]
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
@@ -217,12 +215,8 @@ impl SimulatedFleet {
     /// # Errors
     /// The network has no address left.
     pub fn launch(&self, tags: &[(&str, &str)]) -> io::Result<String> {
-        let image = self.shared.config.images.keys().next();
-        let form = form::Form::of_launch(image.map_or(DEFAULT_IMAGE, String::as_str), tags);
-        match self.ec2.launch(&form) {
-            Ok(instance) => Ok(instance.id.clone()),
-            Err(refusal) => Err(io::Error::other(format!("{refusal:?}"))),
-        }
+        let launched = self.ec2.launch_stray(tags);
+        launched.map_err(|refusal| io::Error::other(refusal.to_string()))
     }
 
     /// How often each kind of fault has happened, those of [`kill`](Self::kill) and
@@ -232,21 +226,14 @@ impl SimulatedFleet {
         self.shared.faults.happened()
     }
 
-    /// Reboots a host whose SSH answers. False: there is none of this id.
+    /// Reboots a host whose SSH answers. False: there is none of this id, or its SSH does not.
     pub fn reboot(&self, id: &str) -> bool {
-        let instance = self.ec2.instances().into_iter().find(|one| one.id == id);
-        instance.is_some_and(|instance| {
-            let rebooted = instance.host.reboot(&self.shared);
-            if rebooted {
-                self.shared.faults.count("reboot");
-            }
-            rebooted
-        })
+        self.ec2.reboot(id)
     }
 
     /// Gives a host another SSH host key, as somebody does by hand; its fingerprint. `None`: there is none of this id.
     pub fn rekey(&self, id: &str) -> Option<String> {
-        let instance = self.ec2.instances().into_iter().find(|one| one.id == id)?;
+        let instance = self.ec2.instance(id)?;
         let key = instance.host.new_ssh_key();
         let fingerprint = identity::fingerprint(key.public_key());
         lock(&instance.host.machine).host_key = key;
@@ -256,12 +243,7 @@ impl SimulatedFleet {
     /// EC2 ends an instance by itself, as when its hardware fails. False: there is none of this id, or its end has come or
     /// been asked for already.
     pub fn kill(&self, id: &str) -> bool {
-        let instance = self.ec2.instances().into_iter().find(|one| one.id == id);
-        let died = instance.is_some_and(|instance| instance.die(&self.shared));
-        if died {
-            self.shared.faults.count("kill");
-        }
-        died
+        self.ec2.kill(id)
     }
 
     /// The hosts as they truly are, in the order of their launches.
@@ -302,33 +284,6 @@ fn hosts(ec2: &Ec2) -> Vec<HostView> {
         }
     };
     ec2.instances().into_iter().map(view).collect()
-}
-
-/// The endpoint: EC2 at `/`, the simulation's own doors below `/_sim`.
-async fn answer(request: Request<Bytes>, shared: &Shared, ec2: &Ec2) -> Answer {
-    match (request.method(), request.uri().path()) {
-        (&Method::POST, "/") => ec2.call(&request),
-        (&Method::GET, "/_sim/ledger") => network::json(200, &shared.ledger.to_json()),
-        (&Method::GET, "/_sim/hosts") => {
-            network::json(200, &json!({ "simulated": true, "hosts": hosts(ec2) }))
-        }
-        (&Method::GET, "/_sim/faults") => network::json(200, &json!(shared.faults.list())),
-        (&Method::POST, "/_sim/faults") => match serde_json::from_slice(request.body()) {
-            Ok(fault) => {
-                shared.faults.add(fault);
-                network::json(201, &json!(shared.faults.list()))
-            }
-            Err(error) => network::json(400, &json!({ "error": format!("not a fault: {error}") })),
-        },
-        (&Method::DELETE, "/_sim/faults") => {
-            shared.faults.clear();
-            network::json(200, &json!([]))
-        }
-        _ => network::json(
-            404,
-            &json!({ "error": "the simulated fleet has POST / (EC2) and /_sim/ledger, /_sim/hosts, /_sim/faults" }),
-        ),
-    }
 }
 
 /// The lock, also after a panic of another holder: what is behind these locks stays whole.

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::commands::{self, Outcome};
 use super::faults::{FaultKind, means};
-use super::host::Host;
+use super::host::{Host, OVERTAKEN};
 use super::ledger::{Event, millis};
 use super::network::Line;
 use super::{Shared, lock};
@@ -205,10 +205,18 @@ impl Command {
             return Some(Outcome::failed(75, ""));
         };
         let lease = commands::variable(&self.line, "GATEWAYZEN_LEASE").and_then(|text| text.parse().ok());
-        if let Some(refused) = lease.and_then(|lease| self.host.refuses(lease)) {
-            let name = name.clone();
-            self.shared.record(&self.host, Event::CommandRefused { name });
-            return Some(Outcome::failed(76, refused));
+        if let Some(Err(ended)) = lease.map(|lease| self.host.hear(lease, &self.shared)) {
+            let (name, exit) = (name.clone(), ended.exit);
+            let event = match exit {
+                OVERTAKEN => Event::CommandRefused { name },
+                _ => Event::Command {
+                    name,
+                    took_ms: 0,
+                    exit,
+                },
+            };
+            self.shared.record(&self.host, event);
+            return Some(ended);
         }
         let started = Instant::now();
         let happens = |is: &dyn Fn(&FaultKind) -> bool| self.shared.faults.any(&self.host.targets(), is);
@@ -238,6 +246,13 @@ impl Command {
         });
         if let Some(text) = prints {
             outcome.stdout = text;
+        }
+        if outcome.exit == 0 {
+            let badly = self.shared.faults.take(&self.host.targets(), |kind| match kind {
+                FaultKind::CommandEndsBadly { command, status } if means(command, &name) => Some(*status),
+                _ => None,
+            });
+            outcome.exit = badly.unwrap_or_default();
         }
         let took_ms = millis(started.elapsed());
         let event = Event::Command {

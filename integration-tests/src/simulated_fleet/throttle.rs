@@ -1,5 +1,6 @@
-//! RequestLimitExceeded, as EC2 comes to it: a bucket of tokens for each kind of call, refilled all the time.
+//! RequestLimitExceeded, as EC2 comes to it: a bucket of tokens for each API, refilled all the time.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Instant;
 
@@ -25,14 +26,18 @@ impl Bucket {
     }
 }
 
-/// An account's limits. The defaults are EC2's own for an account that never asked for more.
+/// An account's limits: EC2 counts the calls of each API by themselves. The defaults are its own for an account that never asked for
+/// more, without two that are not simulated: the smaller bucket of a DescribeInstances that names no filter and no page, and that of the
+/// instances which TerminateInstances ends.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Throttle {
-    /// Calls that only look.
+    /// Calls that only look: each API has such a bucket.
     pub describe: Bucket,
-    /// Calls that change something, RunInstances among them.
-    pub mutate: Bucket,
+    /// Calls of RunInstances.
+    pub run: Bucket,
+    /// Calls of TerminateInstances.
+    pub terminate: Bucket,
     /// Instances that RunInstances launches: it is limited by their number as well.
     pub instances: Bucket,
 }
@@ -41,14 +46,19 @@ impl Default for Throttle {
     fn default() -> Self {
         Self {
             describe: Bucket::new(100.0, 20.0),
-            mutate: Bucket::new(50.0, 5.0),
+            run: Bucket::new(5.0, 2.0),
+            terminate: Bucket::new(100.0, 5.0),
             instances: Bucket::new(1000.0, 2.0),
         }
     }
 }
 
 /// The buckets as full as they are.
-pub(super) struct Buckets(Mutex<[Level; 3]>);
+pub(super) struct Buckets {
+    throttle: Throttle,
+    /// By the API whose calls they count; launched instances have a name of their own.
+    levels: Mutex<BTreeMap<String, Level>>,
+}
 
 struct Level {
     bucket: Bucket,
@@ -74,28 +84,31 @@ impl Level {
 
 impl Buckets {
     pub(super) fn new(throttle: Throttle) -> Self {
-        Self(Mutex::new([
-            Level::new(throttle.describe),
-            Level::new(throttle.mutate),
-            Level::new(throttle.instances),
-        ]))
+        Self {
+            throttle,
+            levels: Mutex::default(),
+        }
     }
 
     /// Whether the account may make this call now; it is paid for then. A refused call costs nothing.
     pub(super) fn admit(&self, action: &str) -> bool {
-        let cost = match action {
-            "RunInstances" => [0.0, 1.0, 1.0],
-            action if action.starts_with("Describe") => [1.0, 0.0, 0.0],
-            _ => [0.0, 1.0, 0.0],
+        let limits = &self.throttle;
+        let draws = match action {
+            "RunInstances" => vec![(action, limits.run), ("instances", limits.instances)],
+            "TerminateInstances" => vec![(action, limits.terminate)],
+            _ => vec![(action, limits.describe)],
         };
-        let (mut levels, now) = (lock(&self.0), Instant::now());
-        for level in levels.iter_mut() {
-            level.refill(now);
+        let (mut levels, now) = (lock(&self.levels), Instant::now());
+        for (name, bucket) in &draws {
+            let level = levels.entry((*name).to_owned());
+            level.or_insert_with(|| Level::new(*bucket)).refill(now);
         }
-        let enough = levels.iter().zip(cost).all(|(level, cost)| level.tokens >= cost);
+        let enough = draws.iter().all(|(name, _)| levels[*name].tokens >= 1.0);
         if enough {
-            for (level, cost) in levels.iter_mut().zip(cost) {
-                level.tokens -= cost;
+            for (name, _) in draws {
+                if let Some(level) = levels.get_mut(name) {
+                    level.tokens -= 1.0;
+                }
             }
         }
         enough

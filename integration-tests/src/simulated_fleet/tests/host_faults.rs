@@ -7,9 +7,9 @@ use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use super::client::{Api, Ran, befallen, command, command_line, fleet, fleet_key, host, login, soon};
+use super::client::{Api, Ran, befallen, command, command_line, fleet, fleet_key, host, login, seen, soon};
 use super::hosts::COLD;
-use crate::simulated_fleet::{Event, Fault, FaultKind, SimulatedFleet};
+use crate::simulated_fleet::{Entry, Event, Fault, FaultKind, SimulatedFleet};
 
 /// A fleet with one host, and the fault that befalls it once it is up.
 async fn fleet_with(fault: FaultKind) -> (SimulatedFleet, Ipv4Addr) {
@@ -133,6 +133,44 @@ async fn a_command_may_fail_or_lose_its_reply() {
         .expect("the key was made all the same");
     assert!(command(address, "get_key").await.stdout.contains(&kept));
     assert_eq!(fleet.ledger().count(|entry| entry.event == Event::KeyMade), 1);
+}
+
+#[tokio::test]
+async fn a_command_may_do_all_that_it_should_and_end_badly() {
+    let (fleet, address) = fleet_with(FaultKind::CommandEndsBadly {
+        command: None,
+        status: 8,
+    })
+    .await;
+    let ran = command(address, "get_key").await;
+    let key = fleet.hosts()[0].api_key.clone().expect("it took effect");
+    assert_eq!((ran.exit, ran.stdout.contains(&key)), (Some(8), true));
+    let unknown = "GATEWAYZEN_COMMAND=checkout GATEWAYZEN_RELEASE='v9.9.9' true";
+    assert_eq!(
+        command_line(address, unknown).await.exit,
+        Some(1),
+        "what fails by itself ends as it does"
+    );
+}
+
+#[tokio::test]
+async fn a_start_may_leave_one_process_of_five() {
+    let fleet = fleet(|_| {}).await;
+    let address = host(&fleet, "7").await;
+    fleet.fault(Fault::new(FaultKind::StartLeavesProcesses { processes: 1 }).times(1));
+    assert_eq!(command(address, "start").await.exit, Some(0));
+    assert_eq!(command(address, "processes").await.stdout.lines().count(), 1);
+    let second = command(address, "start").await;
+    assert!(second.stderr.contains("already running"), "{second:?}");
+    command(address, "stop").await;
+    assert_eq!(command(address, "processes").await.stdout, "");
+    // Three times as long as a gatewayd takes to listen: there is nothing else to wait for where nothing comes.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let listening = |entry: &Entry| matches!(entry.event, Event::Listening { .. });
+    assert_eq!(fleet.ledger().count(listening), 0);
+    command(address, "start").await;
+    assert_eq!(command(address, "processes").await.stdout.lines().count(), 5);
+    seen(&fleet, listening).await;
 }
 
 #[tokio::test]

@@ -163,6 +163,41 @@ async fn a_disk_may_be_full() {
 }
 
 #[tokio::test]
+async fn a_full_disk_has_no_room_for_the_number_of_a_new_lease() {
+    let fleet = fleet(|_| {}).await;
+    let address = host(&fleet, "7").await;
+    let run = async |name: &str, lease: i64| {
+        let line = format!("GATEWAYZEN_COMMAND={name} GATEWAYZEN_LEASE={lease} true");
+        command_line(address, &line).await
+    };
+    assert_eq!(run("start", 5).await.exit, Some(0));
+    fleet.fault(Fault::new(FaultKind::DiskFull));
+    for name in ["stop", "processes", "release"] {
+        let ran = run(name, 6).await;
+        let full = ran.stderr.contains("No space left on device");
+        assert_eq!(
+            (ran.exit, ran.stdout.as_str(), full),
+            (Some(1), "", true),
+            "{name}"
+        );
+    }
+    assert_eq!(fleet.hosts()[0].pids.len(), 5, "nothing was stopped");
+    // The number of this one is there already, and was not replaced.
+    assert_eq!(run("processes", 5).await.exit, Some(0));
+    assert_eq!(run("stop", 5).await.exit, Some(0));
+    assert_eq!(
+        run("start", 5).await.exit,
+        Some(1),
+        "what writes fails all the same"
+    );
+    assert!(fleet.hosts()[0].pids.is_empty());
+    assert_eq!(happened(&fleet, "disk_full"), 4);
+    fleet.clear_faults();
+    assert_eq!(run("stop", 6).await.exit, Some(0));
+    assert_eq!(run("stop", 5).await.exit, Some(76));
+}
+
+#[tokio::test]
 async fn a_session_may_hang_before_its_command() {
     let fleet = fleet(|_| {}).await;
     let address = host(&fleet, "7").await;
@@ -237,7 +272,8 @@ async fn calls_beyond_the_buckets_are_refused() {
     let fleet = fleet(|config| {
         config.throttle = Some(Throttle {
             describe: Bucket::new(2.0, 1.0),
-            mutate: Bucket::new(3.0, 0.0),
+            run: Bucket::new(2.0, 0.0),
+            terminate: Bucket::new(2.0, 0.0),
             instances: Bucket::new(1.0, 0.0),
         });
     })
@@ -264,6 +300,8 @@ async fn calls_beyond_the_buckets_are_refused() {
     for wanted in ["", "", limited] {
         assert_eq!(code(ec2(&fleet, "DescribeInstances", &[]).await), wanted);
     }
+    let images = ec2(&fleet, "DescribeImages", &[]).await;
+    assert_eq!(code(images), "", "each API has a bucket of its own");
     soon(async {
         while ec2(&fleet, "DescribeInstances", &[]).await.0 != 200 {
             tokio::task::yield_now().await;

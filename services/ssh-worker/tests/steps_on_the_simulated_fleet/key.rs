@@ -18,13 +18,35 @@ async fn a_booting_host_is_waited_for_and_gives_its_key_certificate_and_release(
     assert_eq!(row.tls_fingerprint, host.certificate);
     assert_eq!(row.release_in_place.as_deref(), Some("3.33.0"));
     assert_eq!(row.commit_in_place.unwrap().len(), 40);
+    assert_eq!(Some(kept_key(&bench).await), host.api_key);
+}
+
+/// The API key that the database keeps for the row.
+async fn kept_key(bench: &Bench) -> String {
     let sealed = bench.admin.api_key(bench.id).await.unwrap().unwrap();
     let place = bench.id.to_string();
     let key = KeyRing::parse(API_KEYS)
         .unwrap()
         .open(Place::api_key(&place), &sealed)
         .unwrap();
-    assert_eq!(Some(key.expose_str().unwrap().to_owned()), host.api_key);
+    key.expose_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_key_counts_however_the_command_that_printed_it_ends() {
+    // gatewayd 3.34.2 without its Postgres prints the right key and fails afterwards, in both ways.
+    for status in [8, 1] {
+        let bench = Bench::new().await;
+        bench.fault(FaultKind::CommandEndsBadly {
+            command: some("get_key"),
+            status,
+        });
+        bench.step().await.unwrap();
+        assert_eq!(bench.row().await.state, State::Start);
+        assert_eq!(Some(kept_key(&bench).await), bench.host().api_key);
+        let ended = bench.fleet.faults_happened();
+        assert_eq!(ended.get("command_ends_badly"), Some(&1), "{ended:?}");
+    }
 }
 
 #[tokio::test]

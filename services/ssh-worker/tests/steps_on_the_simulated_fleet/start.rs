@@ -60,6 +60,27 @@ async fn a_gatewayd_that_never_listens_is_told_and_started_afresh_by_the_next_tr
 }
 
 #[tokio::test]
+async fn one_process_of_five_is_told_and_ended_before_the_next_start() {
+    let mut bench = Bench::in_state(State::Start).await;
+    bench.settings.gatewayd.start_timeout = Duration::from_millis(300);
+    bench.fault(FaultKind::StartLeavesProcesses { processes: 1 });
+    says(
+        &transient(bench.step().await),
+        &[
+            "does not answer 0.3 s after `start` (exit status 0)",
+            "1 processes run",
+            "refused",
+        ],
+    );
+    bench.fleet.clear_faults();
+    let left = bench.host().pids;
+    assert_eq!(left.len(), 1);
+    bench.settings.gatewayd.start_timeout = Duration::from_secs(20);
+    says(&bench.step().await.unwrap(), &["5 processes run"]);
+    assert!(!bench.host().pids.contains(&left[0]));
+}
+
+#[tokio::test]
 async fn another_certificate_is_a_fault_with_both_fingerprints() {
     let bench = Bench::in_state(State::Start).await;
     let pinned = bench.row().await.tls_fingerprint.unwrap();

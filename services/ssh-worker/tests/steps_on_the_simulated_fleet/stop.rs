@@ -28,10 +28,45 @@ async fn stop_is_seen_to_be_down_and_names_what_is_left() {
         says(&text, &[&pid.to_string()]);
     }
     bench.fleet.clear_faults();
-    // How `stop` itself ends does not matter: often it never does.
     says(&bench.step().await.unwrap(), &["5 processes ended"]);
     assert!(bench.host().pids.is_empty());
     assert_eq!(bench.row().await.state, State::Stopped);
+}
+
+#[tokio::test]
+async fn a_stop_that_works_and_never_exits_is_a_stop() {
+    let bench = Bench::in_state(State::Stop).await;
+    // The host's `timeout` ends it, as it ends gatewayd's own `stop`, which often never does.
+    bench.fault(FaultKind::CommandEndsBadly {
+        command: some("stop"),
+        status: 124,
+    });
+    says(&bench.step().await.unwrap(), &["5 processes ended"]);
+    assert!(bench.host().pids.is_empty());
+    assert_eq!(bench.row().await.state, State::Stopped);
+    let ended = bench
+        .fleet
+        .ledger()
+        .count(|entry| matches!(&entry.event, Event::Command { name, exit: 124, .. } if name == "stop"));
+    assert_eq!(ended, 1);
+}
+
+#[tokio::test]
+async fn on_a_full_disk_nothing_runs_and_stop_neither() {
+    let bench = Bench::in_state(State::Stop).await;
+    bench.fault(FaultKind::DiskFull);
+    says(
+        &transient(bench.step().await),
+        &[
+            &format!("`processes` on host {} ended with exit status 1", bench.address),
+            "No space left on device",
+            "mend the host or the setting gatewayd.commands.processes",
+        ],
+    );
+    assert_eq!(bench.host().pids.len(), 5);
+    assert_eq!(bench.row().await.state, State::Stop);
+    bench.fleet.clear_faults();
+    says(&bench.step().await.unwrap(), &["5 processes ended"]);
 }
 
 #[tokio::test]
@@ -39,12 +74,15 @@ async fn a_host_is_backed_up_once_gatewayd_is_down_and_only_then_the_row_advance
     let mut bench = Bench::in_state(State::Stop).await;
     bench.settings.gatewayd.backup_command = "back-up-the-host".into();
     // It fails: gatewayd is down, and the row stays.
-    bench.fault(FaultKind::DiskFull);
+    bench.fault(FaultKind::CommandExits {
+        command: some("backup"),
+        status: 1,
+    });
     says(
         &transient(bench.step().await),
         &[
             &format!("`backup` on host {} ended with exit status 1", bench.address),
-            "No space left on device",
+            "simulated failure",
             "mend the host or the setting gatewayd.backup_command",
         ],
     );
