@@ -211,6 +211,7 @@ impl Command {
                 OVERTAKEN => Event::CommandRefused { name },
                 _ => Event::Command {
                     name,
+                    waited,
                     took_ms: 0,
                     exit,
                 },
