@@ -39,8 +39,9 @@ two-versions: services build ## the previous release's services beside these, an
 laws: services ## the laws on release binaries, REPEAT=1 times (docs/laws.md)
 	@deploy/dev/laws
 
-fuzz: ## property tests of everything that reads outside input, CASES=1000000 each (those over sockets a part of it)
+fuzz: services ## property tests of everything that reads outside input, CASES=1000000 each (settings a tenth, over sockets a twentieth, names in Postgres a quarter)
 	PROPTEST_CASES=$(CASES) cargo test --workspace --release --lib -- hostile redact
+	@PROPTEST_CASES=$(CASES) deploy/dev/test --release --test names
 
 mutants: services ## each law fails when its protection is taken out (half an hour)
 	@deploy/dev/mutants

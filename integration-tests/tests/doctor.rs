@@ -7,6 +7,9 @@
     reason = "tests"
 )]
 
+use std::os::unix::fs::PermissionsExt as _;
+
+use gatewayzen_core::seal::KeyRing;
 use integration_tests::harness::{Bed, Database, Options, eventually, run};
 use serde_json::Value;
 
@@ -98,6 +101,37 @@ async fn doctor_says_what_to_mend() {
         note["mend"].as_str().unwrap().contains("instance-worker --check"),
         "{note}"
     );
+}
+
+#[tokio::test]
+async fn doctor_looks_at_the_ring_of_the_wallets() {
+    let bed = Bed::new(Options::default()).await;
+    let ring = bed.folder().join("wallet-keys-of-their-own");
+    let key = KeyRing::generate_line("w1").unwrap();
+    std::fs::write(&ring, key.expose_str().unwrap()).unwrap();
+    let ring = ring.to_str().unwrap();
+    for (file, mode, wanted) in [
+        ("", 0o600, &[("note", "secrets.wallet_key_file is empty")][..]),
+        (
+            "/nowhere/keys",
+            0o600,
+            &[("fail", "/nowhere/keys cannot be read")],
+        ),
+        (ring, 0o600, &[("ok", "seeds of wallets are sealed with \"w1\"")]),
+        (ring, 0o640, &[("ok", "\"w1\""), ("warn", "run `chmod 600 ")]),
+    ] {
+        std::fs::set_permissions(ring, std::fs::Permissions::from_mode(mode)).unwrap();
+        let (_, checks) = doctor(&bed, &[("GATEWAYZEN_SECRETS__WALLET_KEY_FILE", file)]).await;
+        let told: Vec<&Value> = checks
+            .iter()
+            .filter(|check| check["check"] == "wallet keys")
+            .collect();
+        assert_eq!(told.len(), wanted.len(), "{told:?}");
+        for (told, (status, words)) in told.iter().zip(wanted) {
+            assert_eq!(told["status"], *status, "{told}");
+            assert!(told["found"].as_str().unwrap().contains(words), "{told}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use crate::keys::readable_by_others;
@@ -47,26 +47,42 @@ pub fn allow_core_dumps() -> std::io::Result<()> {
     Ok(())
 }
 
+/// Credentials of AWS, as the SDK takes them from the environment.
+const OF_AWS: [&str; 2] = ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+
 /// One sentence for each way in which the settings show a secret to more than they must.
 #[must_use]
 pub fn warnings(settings: &Settings, file: Option<&Path>) -> Vec<String> {
+    told(settings, file, |name| std::env::var(name).ok())
+}
+
+fn told(
+    settings: &Settings,
+    file: Option<&Path>,
+    environment: impl Fn(&str) -> Option<String>,
+) -> Vec<String> {
     let variables: Vec<String> = SECRET
         .iter()
         .map(|key| variable(key))
-        .filter(|name| std::env::var(name).is_ok_and(|value| holds_secret(name, &value)))
+        .filter(|name| environment(name).is_some_and(|value| holds_secret(name, &value)))
         .collect();
+    let of_aws = OF_AWS.map(|name| (name, environment(name).is_some_and(|value| !value.is_empty())));
     let mut warnings = network(settings);
     // Safe Rust cannot take a variable out of the environment that the system keeps of a process.
-    warnings.extend(variables.iter().map(|name| {
+    let in_environment = |name: &str, place: &str| {
         format!(
             "{name} holds a secret: an environment is shown to whoever may look into this process, and is given to its \
-             children; write it to the settings file (mode 600), and keys to the file that secrets.key_file names"
+             children; {place}"
         )
-    }));
-    let from_file = |key: &str, value: &str| !variables.contains(&variable(key)) && holds_secret(key, value);
-    let in_file = from_file("postgres.url", settings.postgres.url.expose_secret())
-        || from_file("redis.url", settings.redis.url.expose_secret())
-        || from_file("secrets.keys", settings.secrets.keys.expose_secret());
+    };
+    let place = "write it to the settings file (mode 600), and keys to the file that secrets.key_file names";
+    warnings.extend(variables.iter().map(|name| in_environment(name, place)));
+    let place = "use the role of the machine, or a file of mode 600 that AWS_SHARED_CREDENTIALS_FILE names";
+    let of_aws = of_aws.iter().filter(|(_, set)| *set);
+    warnings.extend(of_aws.map(|(name, _)| in_environment(name, place)));
+    let in_file = secret_settings(settings)
+        .iter()
+        .any(|(key, holds)| *holds && !variables.contains(&variable(key)));
     if in_file {
         let told = file.and_then(readable_by_others);
         warnings.extend(told.map(|told| format!("the settings file holds a secret: {told}")));
@@ -78,6 +94,29 @@ pub fn warnings(settings: &Settings, file: Option<&Path>) -> Vec<String> {
         );
     }
     warnings
+}
+
+/// Each setting of [`SECRET`], and whether it holds one.
+fn secret_settings(settings: &Settings) -> [(&'static str, bool); SECRET.len()] {
+    let url = |key: &'static str, url: &SecretString, password_file: &str| {
+        // The password in the URL is that of the file: what loads the settings puts it there, and refuses a second one.
+        let whole = password_file.is_empty() && holds_secret(key, url.expose_secret());
+        (key, whole || url.expose_secret().contains(PASSWORD_PARAMETER))
+    };
+    let keys = |key: &'static str, keys: &SecretString| (key, holds_secret(key, keys.expose_secret()));
+    let Settings {
+        postgres,
+        redis,
+        secrets,
+        ..
+    } = settings;
+    [
+        url("postgres.url", &postgres.url, &postgres.password_file),
+        url("redis.url", &redis.url, &redis.password_file),
+        keys("secrets.keys", &secrets.keys),
+        keys("secrets.wallet_keys", &secrets.wallet_keys),
+        keys("secrets.backup_keys", &secrets.backup_keys),
+    ]
 }
 
 fn network(settings: &Settings) -> Vec<String> {
@@ -112,6 +151,9 @@ fn is_here(host: &str) -> bool {
     host == "localhost" || host.starts_with('/') || address.is_ok_and(|address| address.is_loopback())
 }
 
+/// A password may also stand behind a Postgres URL.
+const PASSWORD_PARAMETER: &str = "password=";
+
 /// Keys are secret; a URL is where it has a password.
 fn holds_secret(key: &str, value: &str) -> bool {
     if key.to_lowercase().ends_with("keys") {
@@ -122,109 +164,8 @@ fn holds_secret(key: &str, value: &str) -> bool {
     login
         .split_once(':')
         .is_some_and(|(_, password)| !password.is_empty())
-        || value.contains("password=")
+        || value.contains(PASSWORD_PARAMETER)
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    use super::*;
-
-    fn settings(postgres: &str, redis: &str) -> Settings {
-        let mut settings = crate::settings::load(None).unwrap();
-        settings.postgres.url = postgres.to_owned().into();
-        settings.redis.url = redis.to_owned().into();
-        settings
-    }
-
-    const LOCAL: &str = "redis://127.0.0.1";
-
-    #[test]
-    fn a_remote_postgres_without_verified_tls_is_a_warning_that_shows_no_password() {
-        for (url, says) in [
-            ("postgres://u:hunter2@db.example/d", "need not be encrypted"),
-            (
-                "postgres://u:hunter2@db.example/d?sslmode=prefer",
-                "need not be encrypted",
-            ),
-            (
-                "postgres://u:hunter2@10.0.0.9/d?sslmode=disable",
-                "need not be encrypted",
-            ),
-            (
-                "postgres://u:hunter2@db.example/d?sslmode=require",
-                "is not verified",
-            ),
-            (
-                "postgres://u:hunter2@db.example/d?sslmode=verify-ca",
-                "is not verified",
-            ),
-        ] {
-            let warnings = network(&settings(url, LOCAL));
-            assert_eq!(warnings.len(), 1, "{url}: {warnings:?}");
-            assert!(
-                warnings[0].contains(says) && warnings[0].contains("verify-full"),
-                "{warnings:?}"
-            );
-            assert!(!warnings[0].contains("hunter2"), "{warnings:?}");
-        }
-        for url in [
-            "postgres://u@127.0.0.1/d",
-            "postgres://u@localhost/d",
-            "postgres://u@[::1]/d",
-            "postgres://u@%2Frun%2Fpostgresql/d",
-            "postgres://u@db.example/d?sslmode=verify-full",
-        ] {
-            assert_eq!(network(&settings(url, LOCAL)), Vec::<String>::new(), "{url}");
-        }
-    }
-
-    #[test]
-    fn a_remote_redis_in_the_clear_is_a_warning() {
-        let warnings = network(&settings(
-            "postgres://u@127.0.0.1/d",
-            "redis://:hunter2@redis.example",
-        ));
-        assert_eq!(warnings.len(), 1);
-        assert!(
-            warnings[0].contains("redis.example:6379") && warnings[0].contains("rediss://"),
-            "{warnings:?}"
-        );
-        assert!(!warnings[0].contains("hunter2"));
-    }
-
-    #[test]
-    fn a_settings_file_with_a_password_that_others_may_read_is_a_warning() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let mode =
-            |mode| std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode)).unwrap();
-        let with = settings("postgres://u:hunter2@127.0.0.1/d", LOCAL);
-        mode(0o644);
-        let told = warnings(&with, Some(file.path()));
-        assert!(
-            told.iter()
-                .any(|text| text.contains("holds a secret") && text.contains("chmod 600")),
-            "{told:?}"
-        );
-        let without = settings("postgres://u@127.0.0.1/d", LOCAL);
-        assert_eq!(warnings(&without, Some(file.path())), Vec::<String>::new());
-        mode(0o600);
-        assert_eq!(warnings(&with, Some(file.path())), Vec::<String>::new());
-    }
-
-    #[test]
-    fn a_url_holds_a_secret_where_it_has_a_password() {
-        for (url, secret) in [
-            ("postgres://u@h/d", false),
-            ("postgres://u:@h/d", false),
-            ("postgres://u:p@h/d", true),
-            ("postgres://h/d?user=u&password=p", true),
-            ("redis://:p@h", true),
-            ("redis://h:6379/0", false),
-        ] {
-            assert_eq!(holds_secret("postgres.url", url), secret, "{url}");
-        }
-        assert!(holds_secret("GATEWAYZEN_SECRETS__KEYS", "k1:AAAA") && !holds_secret("secrets.keys", ""));
-    }
-}
+mod tests;

@@ -196,6 +196,16 @@ impl Rings {
     }
 }
 
+/// A sentence where wallets have no keys of their own; `None` where they have.
+#[must_use]
+pub fn shared_with_wallets(secrets: &Secrets) -> Option<String> {
+    (!wallets(secrets).is_set()).then(|| {
+        "secrets.wallet_key_file is empty: seeds of cold wallets are sealed with the keys of secrets.key_file, which every \
+         worker has; give the wallet-worker a ring of its own, then run `gatewayzen secrets rotate`"
+            .to_owned()
+    })
+}
+
 /// Reads the key ring from `secrets.key_file` or `secrets.keys`.
 ///
 /// # Errors

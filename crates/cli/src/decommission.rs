@@ -84,11 +84,17 @@ pub(crate) async fn policy(
         moment(policy.changed_at, OffsetDateTime::now_utc()),
         policy.changed_by,
     ))?;
-    if policy.require_host_backup && connections.settings.gatewayd.backup_command.trim().is_empty() {
-        eprintln!(
+    let command = !connections.settings.gatewayd.backup_command.trim().is_empty();
+    match (policy.require_host_backup, command) {
+        (true, false) => eprintln!(
             "gatewayzen: this configuration has no gatewayd.backup_command: if the ssh-workers' has none either, no gatewayd that \
              was ever started can be terminated"
-        );
+        ),
+        (false, true) => eprintln!(
+            "gatewayzen: this configuration has a gatewayd.backup_command, which runs in the step of `stop` alone: a gatewayd that \
+             goes from `live` to `terminate` ends without a backup of its host, unless --require-host-backup yes"
+        ),
+        (true, true) | (false, false) => {}
     }
     Ok(())
 }

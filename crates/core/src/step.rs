@@ -15,7 +15,7 @@ pub struct Facts {
     /// The address inside the network of the fleet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub private_address: Option<String>,
-    /// The cold wallet's address on the ledger.
+    /// The cold wallet's address on the ledger: that of the wallet that is kept for the row, or Postgres refuses it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ripple_address: Option<String>,
     /// gatewayd's version as its host has it.

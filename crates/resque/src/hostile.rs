@@ -44,6 +44,7 @@ proptest! {
         match Job::parse("q".into(), raw.clone(), 0) {
             Ok(job) => prop_assert_eq!(job.raw, raw),
             Err(reason) => {
+                prop_assert!(reason.len() < 2000);
                 let entry = record(&Failure::new("X", reason), &raw, "w", "q");
                 prop_assert!(serde_json::from_slice::<Value>(&entry).is_ok());
             }

@@ -90,12 +90,25 @@ impl Job {
                 raw,
             }),
             Err(cause) => Err(format!(
-                "The queue's element is not a Resque job, {{\"class\":\"…\",\"args\":[…]}}: {cause}. \
-                 Its bytes are kept in the payload."
+                "The queue's element is not a Resque job, {{\"class\":\"…\",\"args\":[…]}}: {}. \
+                 Its bytes are kept in the payload.",
+                shortened(cause)
             )),
         }
     }
 }
+
+/// The parser's words may quote the whole element, which goes on as the payload: not into a log and an error as well.
+fn shortened(mut cause: String) -> String {
+    if let Some((end, _)) = cause.char_indices().nth(LONGEST_CAUSE) {
+        cause.truncate(end);
+        cause.push('…');
+    }
+    cause
+}
+
+/// As much is told of why an element is no job.
+const LONGEST_CAUSE: usize = 300;
 
 /// A payload fit for display: the JSON object itself without blanks, which Node needs to find an entry
 /// again, or the raw bytes wrapped up as the argument of a class that says that they are no job.
@@ -200,6 +213,12 @@ mod tests {
             let refused = Job::parse("q".into(), element.into(), 0).err();
             assert!(refused.is_some(), "{element}");
         }
+        let long = format!("\"{}\"", "ü".repeat(1 << 20));
+        let refused = Job::parse("q".into(), long.into(), 0).unwrap_err();
+        assert!(
+            refused.len() < 1000 && refused.contains("ü…. Its bytes"),
+            "{refused}"
+        );
     }
 
     #[test]

@@ -21,6 +21,9 @@ use crate::{RunnerSettings, StepContext, Steps, walk};
 /// How long to wait before asking a Postgres again that does not answer.
 const POSTGRES_AGAIN: Duration = Duration::from_secs(1);
 
+/// As much is told of a class that this worker has not.
+const LONGEST_CLASS: usize = 100;
+
 /// Takes jobs for one worker's steps: the handler given to `resque::work`.
 pub struct Runner<S> {
     steps: Arc<S>,
@@ -73,13 +76,11 @@ impl<S: Steps> Runner<S> {
     async fn one(&self, job: Job) -> Result<(), Failure> {
         let Some(step) = Step::from_queue(&job.class).filter(|step| self.steps.all().contains(step)) else {
             let can: Vec<&str> = self.steps.all().iter().map(|s| s.queue()).collect();
+            // Anybody may have pushed it: a part of it is enough, and nothing that a terminal would obey.
+            let class: String = job.class.escape_debug().take(LONGEST_CLASS).collect();
             return Err(Failure::new(
                 "UnknownClass",
-                format!(
-                    "this worker has no class `{}`; it takes {}",
-                    job.class,
-                    can.join(", ")
-                ),
+                format!("this worker has no class `{class}`; it takes {}", can.join(", ")),
             ));
         };
         let args = JobArgs::parse(&job.args).map_err(|bad| Failure::new("BadArguments", bad.to_string()))?;

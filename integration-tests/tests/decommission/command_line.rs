@@ -1,7 +1,7 @@
 //! The same by the command line, on a whole fleet.
 
 use gatewayzen_core::State;
-use integration_tests::harness::{Bed, Options, ServiceProcess};
+use integration_tests::harness::{Bed, Options, ServiceProcess, run};
 use serde_json::Value;
 
 use crate::story::{OVERRIDE, sees};
@@ -127,4 +127,74 @@ async fn the_command_line_ends_a_gatewayd_without_backup_only_with_a_reason() {
         &again.unwrap_err().1,
         &["gatewayd \"acme\" is in state \"terminated\" already"],
     );
+}
+
+/// What `gatewayzen policy` says to standard error where this is the backup command, and each word of the doctor on the policy.
+async fn told_of_policy(bed: &Bed, backup_command: &str) -> (String, Vec<(String, String)>) {
+    let mut environment = bed.environment.clone();
+    environment.push((
+        "GATEWAYZEN_POSTGRES__URL".into(),
+        bed.database.url("gatewayzen_operator"),
+    ));
+    environment.push((
+        "GATEWAYZEN_GATEWAYD__BACKUP_COMMAND".into(),
+        backup_command.into(),
+    ));
+    let config = bed.config.to_str().unwrap();
+    let policy = run("gatewayzen", &["--config", config, "policy"], &environment).await;
+    assert!(policy.status.success());
+    let doctor = ["--config", config, "--json", "doctor"];
+    let doctor = run("gatewayzen", &doctor, &environment).await;
+    let checks: Vec<Value> = serde_json::from_slice(&doctor.stdout).unwrap();
+    let of_policy = checks
+        .iter()
+        .filter(|check| check["check"] == "ending gatewayds")
+        .map(|check| {
+            let text = |field: &str| check[field].as_str().unwrap().to_owned();
+            (text("status"), text("found"))
+        })
+        .collect();
+    (String::from_utf8(policy.stderr).unwrap(), of_policy)
+}
+
+#[tokio::test]
+async fn a_backup_command_and_a_policy_that_do_not_fit_are_a_warning_both_ways() {
+    let bed = Bed::new(Options::default()).await;
+    for (required, command, warning) in [
+        (
+            "no",
+            "true",
+            Some([
+                "which runs in the step of `stop` alone",
+                "wants no backup of the host, although",
+            ]),
+        ),
+        ("no", "", None),
+        ("yes", "true", None),
+        (
+            "yes",
+            "",
+            Some([
+                "has no gatewayd.backup_command",
+                "wants a backup of the host, and this configuration has no",
+            ]),
+        ),
+    ] {
+        let set = ["policy", "--require-host-backup", required, "--reason", "a test"];
+        bed.gatewayzen(&set).await.unwrap();
+        let (policy, doctor) = told_of_policy(&bed, command).await;
+        assert_eq!(
+            (doctor[0].0.as_str(), doctor.len()),
+            ("ok", 1 + usize::from(warning.is_some())),
+            "{doctor:?}"
+        );
+        match warning {
+            None => assert_eq!(policy, ""),
+            Some([by_policy, by_doctor]) => {
+                sees(&policy, &[by_policy]);
+                assert_eq!(doctor[1].0, "warn");
+                sees(&doctor[1].1, &[by_doctor]);
+            }
+        }
+    }
 }

@@ -11,21 +11,24 @@ pub(crate) fn pool(database: &Database, role: &str) -> PgPool {
     PgPool::connect_lazy(&database.url(role)).unwrap()
 }
 
-/// One row with a wallet, an API key and a launch, and its lease.
-pub(crate) async fn full_row(database: &Database) -> Lease {
+/// A row in `instance`, and its lease.
+pub(crate) async fn leased_row(database: &Database) -> Lease {
     database
         .write("INSERT INTO gatewayds (name, state) VALUES ('acme', 'instance')")
         .await;
     let service = database.repository("gatewayzen_service");
     let id = service.gatewayd_named("acme").await.unwrap().unwrap().id;
     let lease = std::time::Duration::from_secs(600);
-    let Verdict::Taken(lease) = service
-        .take_lease(id, State::Instance, None, "test", lease, 9)
-        .await
-        .unwrap()
-    else {
+    let taken = service.take_lease(id, State::Instance, None, "test", lease, 9);
+    let Verdict::Taken(lease) = taken.await.unwrap() else {
         panic!("not taken");
     };
+    lease
+}
+
+/// One row with a wallet, an API key and a launch, and its lease.
+pub(crate) async fn full_row(database: &Database) -> Lease {
+    let lease = leased_row(database).await;
     let instance = database.repository("gatewayzen_instance_worker");
     let (attempt, hour) = (uuid::Uuid::new_v4(), std::time::Duration::from_secs(3600));
     instance

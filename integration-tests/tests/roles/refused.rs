@@ -1,8 +1,10 @@
 //! Each role logs in and tries what nobody may do, what only another may, and to be rid of a wallet.
 
+use gatewayzen_core::repository::{LeaseCheck, Outcome};
+use gatewayzen_core::{Facts, State};
 use integration_tests::harness::Database;
 
-use crate::fixtures::{WALLET, full_row, pool};
+use crate::fixtures::{WALLET, full_row, leased_row, pool};
 use crate::tables::LOGINS;
 
 const OTHER: &str = "rrrrrrrrrrrrrrrrrrrrBZbvji";
@@ -151,4 +153,75 @@ async fn no_path_deletes_or_overwrites_a_wallet() {
             );
         }
     }
+}
+
+#[tokio::test]
+async fn no_service_gives_a_row_another_address_than_its_wallets() {
+    let database = Database::new().await;
+    let lease = full_row(&database).await;
+    let service = database.repository("gatewayzen_service");
+    let facts = |address: &str| Facts {
+        ripple_address: Some(address.into()),
+        ..Facts::default()
+    };
+    let advance = Outcome::Advance {
+        to: State::Key,
+        facts: facts(OTHER),
+        why: "test".into(),
+    };
+    for refused in [
+        service.record_facts(&lease, &facts(OTHER)).await.map(drop),
+        service
+            .finish_step(&lease, &advance, std::time::Duration::from_secs(1))
+            .await
+            .map(drop),
+    ] {
+        let refused = refused.unwrap_err().to_string();
+        let sentence = format!(
+            "gatewayd \"acme\" cannot be given the ripple_address \"{OTHER}\": its cold wallet is {WALLET}, for ever"
+        );
+        assert!(refused.contains(&sentence), "{refused}");
+    }
+    // Nor takes it away: what a fact may be is any JSON.
+    let taken = sqlx::query("SELECT record_facts($1, $2, $3, '{\"ripple_address\": null}')")
+        .bind(lease.id)
+        .bind(lease.token)
+        .bind(lease.generation)
+        .execute(&pool(&database, "gatewayzen_service"))
+        .await;
+    let taken = taken.unwrap_err().to_string();
+    assert!(
+        taken.contains("cannot be given the ripple_address null"),
+        "{taken}"
+    );
+    // The wallet's own is what the wallet-worker writes at the end of its step, in this version and in the one before.
+    assert_eq!(
+        service.record_facts(&lease, &facts(WALLET)).await.unwrap(),
+        LeaseCheck::Held
+    );
+    let row = service.gatewayd(lease.id).await.unwrap().unwrap();
+    assert_eq!(
+        (row.state, row.ripple_address.as_deref()),
+        (State::Instance, Some(WALLET))
+    );
+}
+
+#[tokio::test]
+async fn a_row_without_a_wallet_has_no_address() {
+    let database = Database::new().await;
+    let lease = leased_row(&database).await;
+    let facts = Facts {
+        ripple_address: Some(OTHER.into()),
+        ..Facts::default()
+    };
+    let service = database.repository("gatewayzen_service");
+    let refused = service
+        .record_facts(&lease, &facts)
+        .await
+        .unwrap_err()
+        .to_string();
+    let sentence = format!(
+        "gatewayd \"acme\" cannot be given the ripple_address \"{OTHER}\": no cold wallet is kept for it"
+    );
+    assert!(refused.contains(&sentence), "{refused}");
 }

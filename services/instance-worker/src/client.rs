@@ -3,10 +3,15 @@
 use std::time::Duration;
 
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, ConfigLoader, Region, retry::RetryConfig};
+use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig, retry::RetryConfig};
 use aws_sdk_ec2::Client;
+use aws_sdk_ec2::config::interceptors::BeforeDeserializationInterceptorContextMut;
+use aws_sdk_ec2::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_ec2::error::BoxError;
 use aws_smithy_http_client::{Builder, tls};
+use aws_smithy_types::body::SdkBody;
 use gatewayzen_bootstrap::{ConfigError, Error, GOOD};
+use http_body_util::Limited;
 
 use crate::errors::{Failure, Meaning};
 use crate::observe::Observer;
@@ -16,6 +21,8 @@ const TRIES: u32 = 3;
 const CONNECT: Duration = Duration::from_secs(5);
 const ONE_TRY: Duration = Duration::from_secs(20);
 const ALL_TRIES: Duration = Duration::from_secs(60);
+/// The longest answer that is read: several times what a full page of instances takes.
+const LONGEST_ANSWER: usize = 32 << 20;
 
 /// An EC2 client. Region, credentials and endpoint come as the AWS SDK finds them (environment, profile, role of
 /// the instance); a `region` that is not empty wins. Credentials are first used by the first call.
@@ -34,8 +41,37 @@ pub async fn connect(region: &str) -> Result<Client, ConfigError> {
             "no AWS region is known: set it, or AWS_REGION in the environment",
         ));
     }
-    let config = aws_sdk_ec2::config::Builder::from(&config).interceptor(Observer::new());
-    Ok(Client::from_conf(config.build()))
+    Ok(client(&config))
+}
+
+/// A client that is watched, and that reads no answer without end.
+pub(crate) fn client(config: &SdkConfig) -> Client {
+    let config = aws_sdk_ec2::config::Builder::from(config)
+        .interceptor(Observer::new())
+        .interceptor(Bound);
+    Client::from_conf(config.build())
+}
+
+/// Fails a call whose answer goes on and on, before it fills the memory.
+#[derive(Debug)]
+struct Bound;
+
+impl Intercept for Bound {
+    fn name(&self) -> &'static str {
+        "Bound"
+    }
+
+    fn modify_before_deserialization(
+        &self,
+        context: &mut BeforeDeserializationInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let response = context.response_mut();
+        let body = Limited::new(response.take_body(), LONGEST_ANSWER);
+        *response.body_mut() = SdkBody::from_body_1_x(body);
+        Ok(())
+    }
 }
 
 /// The SDK's configuration as this worker wants it, to be completed by what the environment says.

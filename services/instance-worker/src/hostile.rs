@@ -39,7 +39,7 @@ impl Stand {
                 .credentials_provider(Credentials::new("a", "b", None, None, "test"))
                 .load()
                 .await;
-            Client::new(&config)
+            client::client(&config)
         });
         Stand {
             runtime,
@@ -252,6 +252,17 @@ fn a_huge_and_a_deep_answer_are_survived() {
     ));
     check(stand.ask(200, &deep));
     check(stand.ask(400, "x".repeat(20 << 20).as_bytes()));
+}
+
+#[test]
+fn an_answer_without_end_is_not_read_to_its_end() {
+    let stand = Stand::new();
+    // Whatever it is an answer to, and well-formed as far as anybody reads.
+    let (seen, volumes) = stand.ask(200, &instances(&instance("i-0abc", &" ".repeat(33 << 20))));
+    let refused = seen.unwrap_err().sentence();
+    assert!(refused.contains("length limit exceeded"), "{refused}");
+    assert!(volumes.is_err());
+    check(stand.ask(500, "x".repeat(33 << 20).as_bytes()));
 }
 
 #[test]

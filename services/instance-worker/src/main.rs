@@ -1,4 +1,6 @@
 //! The instance-worker's process: settings, logs, connections, jobs, drain.
+// A sweep that waits for Redis is a future in a future more often than the compiler looks into by default.
+#![recursion_limit = "256"]
 
 use std::process::ExitCode;
 

@@ -93,6 +93,9 @@ pub(super) fn prepare(name: &str, arguments: &Arguments) -> Result<Prepared, Con
     {
         warnings.push(format!("secrets.core_dumps: the system refuses: {error}"));
     }
+    if name == "wallet-worker" {
+        warnings.extend(keys::shared_with_wallets(secrets));
+    }
     for (key, path) in secret_files {
         warnings.extend(keys::readable_by_others(path).map(|warning| format!("{key}: {warning}")));
     }
@@ -102,4 +105,35 @@ pub(super) fn prepare(name: &str, arguments: &Arguments) -> Result<Prepared, Con
         rings,
         warnings,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wallet_worker_whose_wallets_have_no_keys_of_their_own_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let line = |id: &str| {
+            let line = gatewayzen_core::seal::KeyRing::generate_line(id).unwrap();
+            line.expose_str().unwrap().to_owned()
+        };
+        let told = |name: &str, more: &str| {
+            let path = folder.path().join("gatewayzen.toml");
+            std::fs::write(&path, format!("secrets.keys = \"{}\"\n{more}", line("k1"))).unwrap();
+            let arguments = Arguments {
+                config: Some(path),
+                check: true,
+                ready: false,
+            };
+            let warnings = prepare(name, &arguments).unwrap().warnings;
+            warnings
+                .iter()
+                .any(|warning| warning.starts_with("secrets.wallet_key_file is empty: "))
+        };
+        assert!(told("wallet-worker", ""));
+        assert!(!told("instance-worker", ""), "it has no business with them");
+        let own = format!("secrets.wallet_keys = \"{}\"\n", line("w1"));
+        assert!(!told("wallet-worker", &own));
+    }
 }

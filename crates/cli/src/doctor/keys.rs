@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use gatewayzen_bootstrap::keys::{Rings, key_ring, readable_by_others};
+use gatewayzen_bootstrap::keys::{Rings, key_ring, readable_by_others, shared_with_wallets};
 use secrecy::ExposeSecret as _;
 
 use super::{Checks, Status};
@@ -40,6 +40,38 @@ pub(super) fn sealing_keys(checks: &mut Checks, connections: &Connections) {
     }
     if !secrets.key_file.is_empty() {
         private(checks, "sealing keys", &secrets.key_file);
+    }
+}
+
+/// The ring that opens every seed, where this configuration has one: an operator's who rotates, reveals or exports.
+pub(super) fn wallet_keys(checks: &mut Checks, connections: &Connections) {
+    let (what, secrets) = ("wallet keys", &connections.settings.secrets);
+    if let Some(shared) = shared_with_wallets(secrets) {
+        return checks.add(
+            Status::Note,
+            what,
+            format!("none in this configuration; where the wallet-worker's has none either: {shared}"),
+            "",
+        );
+    }
+    let ring = Rings::all(secrets).and_then(|rings| rings.need_wallets(secrets).cloned());
+    match ring {
+        Ok(ring) => checks.ok(
+            what,
+            format!(
+                "readable; seeds of wallets are sealed with \"{}\"",
+                ring.sealing_id()
+            ),
+        ),
+        Err(error) => checks.add(
+            Status::Fail,
+            what,
+            error.to_string(),
+            "Without them no wallet can be opened but from a backup: mend the file from its copy.",
+        ),
+    }
+    if !secrets.wallet_key_file.is_empty() {
+        private(checks, what, &secrets.wallet_key_file);
     }
 }
 

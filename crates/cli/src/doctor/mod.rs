@@ -68,6 +68,7 @@ pub(crate) async fn doctor(
     servers::postgres(&mut checks, connections).await;
     servers::redis(&mut checks, connections).await;
     keys::sealing_keys(&mut checks, connections);
+    keys::wallet_keys(&mut checks, connections);
     keys::wallet_copies(&mut checks, connections);
     keys::ssh_key(&mut checks, connections);
     keys::ec2(&mut checks, connections, config).await;

@@ -115,15 +115,7 @@ async fn policy(checks: &mut Checks, connections: &Connections, repository: &Rep
     let Ok(policy) = repository.decommission_policy().await else {
         return;
     };
-    let no_command = connections.settings.gatewayd.backup_command.trim().is_empty();
-    if policy.require_host_backup && no_command {
-        checks.add(
-            Status::Warn,
-            what,
-            "wants a backup of the host, and this configuration has no gatewayd.backup_command to make one",
-            "Set it for the ssh-workers, or `gatewayzen policy --require-host-backup no --reason …`.",
-        );
-    } else if policy.require_wallet_backup {
+    if policy.require_wallet_backup {
         checks.ok(
             what,
             if policy.require_host_backup {
@@ -139,6 +131,23 @@ async fn policy(checks: &mut Checks, connections: &Connections, repository: &Rep
             "wants no backup of the wallet",
             "`gatewayzen policy --require-wallet-backup yes --reason …` asks for one.",
         );
+    }
+    let command = !connections.settings.gatewayd.backup_command.trim().is_empty();
+    match (policy.require_host_backup, command) {
+        (true, false) => checks.add(
+            Status::Warn,
+            what,
+            "wants a backup of the host, and this configuration has no gatewayd.backup_command to make one",
+            "Set it for the ssh-workers, or `gatewayzen policy --require-host-backup no --reason …`.",
+        ),
+        (false, true) => checks.add(
+            Status::Warn,
+            what,
+            "wants no backup of the host, although this configuration has a gatewayd.backup_command: it runs in the step of \
+             `stop`, and a host that goes from `live` to `terminate` ends without one",
+            "`gatewayzen policy --require-host-backup yes --reason …` asks for one.",
+        ),
+        (true, true) | (false, false) => {}
     }
 }
 
