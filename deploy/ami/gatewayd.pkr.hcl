@@ -83,9 +83,16 @@ build {
     ]
   }
 
-  # As the ssh-worker comes: a login of its own, which has the environment that was just made.
+  # All provisioners share one connection, and PAM reads /etc/environment once for each: it is ended, so that Packer connects anew.
   provisioner "shell" {
-    script = "check"
+    inline            = ["sudo pkill -KILL -u ubuntu sshd"]
+    expect_disconnect = true
+  }
+
+  # As the ssh-worker comes: in a connection of its own, which has the environment that was just made.
+  provisioner "shell" {
+    pause_before = "5s"
+    script       = "check"
   }
 
   provisioner "shell" {

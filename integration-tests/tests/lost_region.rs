@@ -1,4 +1,4 @@
-//! The runbook "A region" of docs/operating.md: every machine is gone at once, and the fleet is built anew in another region.
+//! The runbook "A region" of docs/recovery.md: every machine is gone at once, and the fleet is built anew in another region.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -3,7 +3,10 @@
 
 mod common;
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use common::{Process, Running, Server, all_done, connect, job, next, quick, until};
 use resque::{Config, Failure, Gate, Handler, Job, Queue, WorkerConfig, work};
@@ -269,9 +272,13 @@ async fn broken_connections_and_lost_answers_lose_no_job() {
         }
     });
     let client = redis::Client::open(server.config().url).unwrap();
-    let mut rounds = 0;
+    let (mut rounds, limit) = (0, Instant::now() + Duration::from_secs(300));
     while !pushes.is_finished() || queue.len("q").await.unwrap_or(1) > 0 {
         rounds += 1;
+        assert!(
+            Instant::now() < limit,
+            "jobs are left after {rounds} disturbances"
+        );
         // A disturbance that was carried out late breaks this connection too.
         let Ok(mut connection) = client.get_multiplexed_async_connection().await else {
             continue;

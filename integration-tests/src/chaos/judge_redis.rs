@@ -3,12 +3,12 @@
 use redis::AsyncCommands as _;
 
 use super::world::World;
+use crate::harness::redis_connection;
 
 /// One sentence for each key that should be gone.
 pub(super) async fn leftovers(world: &World) -> Vec<String> {
     let mut broken = Vec::new();
-    let client = redis::Client::open(world.bed.redis_url.as_str()).expect("a URL");
-    let mut connection = client.get_multiplexed_async_connection().await.expect("Redis");
+    let mut connection = redis_connection(&world.bed.redis_url).await;
     let prefix = format!("{}:", world.bed.namespace);
     let keys: Vec<String> = connection.keys("*").await.expect("keys");
     for key in keys {

@@ -8,6 +8,7 @@ use super::progress;
 use super::report::Report;
 use super::run::{execute, insert};
 use super::world::World;
+use crate::harness::redis_connection;
 use crate::judge::{self, Broken, Evidence};
 
 /// Walks so many rows to `live`. More than this long without any move is told as broken.
@@ -95,8 +96,7 @@ async fn postgres_bytes(world: &World) -> f64 {
 /// A field of what Redis says of its memory.
 async fn redis_bytes(world: &World, field: &str) -> f64 {
     let url = world.redis.lock().await.url();
-    let client = redis::Client::open(url).expect("a URL");
-    let mut connection = client.get_multiplexed_async_connection().await.expect("Redis");
+    let mut connection = redis_connection(&url).await;
     let said: String = redis::cmd("INFO")
         .arg("memory")
         .query_async(&mut connection)

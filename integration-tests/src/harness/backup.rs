@@ -1,4 +1,4 @@
-//! Backing a database up and putting it back, with the commands that docs/operating.md gives.
+//! Backing a database up and putting it back, with the commands that docs/recovery.md gives.
 
 use std::path::Path;
 

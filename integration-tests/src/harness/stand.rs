@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::{Database, ServiceProcess, binary, dev_env, eventually, new_row, run};
 
 /// The four services.
-pub(super) const SERVICES: [&str; 4] = ["dispatcher", "instance-worker", "ssh-worker", "wallet-worker"];
+pub const SERVICES: [&str; 4] = ["dispatcher", "instance-worker", "ssh-worker", "wallet-worker"];
 
 /// Everything of one test's fleet but its machines.
 pub struct Stand {
@@ -237,25 +237,6 @@ impl Stand {
         serde_json::from_str(&text).expect("JSON")
     }
 
-    /// The queues of this bed.
-    pub async fn queue(&self) -> resque::Queue {
-        // More patient than the client itself, which waits 3 s: little on a busy machine.
-        let config = self.resque_config();
-        eventually("Redis to answer", async || {
-            resque::Queue::connect(&config).await.ok()
-        })
-        .await
-    }
-
-    /// How to reach the queues of this bed.
-    pub fn resque_config(&self) -> resque::Config {
-        resque::Config {
-            url: self.redis_url.clone(),
-            namespace: self.namespace.clone(),
-            ..resque::Config::default()
-        }
-    }
-
     /// The keys that seal this bed's secrets.
     pub fn sealing_keys(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("sealing_keys")).expect("the keys")
@@ -264,40 +245,6 @@ impl Stand {
     /// The keys that seal backups of this bed's wallets.
     pub fn backup_keys(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("backup_keys")).expect("the keys")
-    }
-
-    /// A connection that waits longer for an answer than the library's half a second, which is little on a busy machine.
-    async fn redis(&self) -> redis::aio::MultiplexedConnection {
-        let client = redis::Client::open(self.redis_url.as_str()).expect("a URL");
-        let patient = redis::AsyncConnectionConfig::new().set_response_timeout(Some(super::PATIENCE));
-        let connection = client.get_multiplexed_async_connection_with_config(&patient);
-        connection.await.expect("Redis")
-    }
-
-    /// FLUSHALL, for a Redis of this bed's own.
-    pub async fn burn_redis_whole(&self) {
-        let mut connection = self.redis().await;
-        let _: String = redis::cmd("FLUSHALL")
-            .query_async(&mut connection)
-            .await
-            .expect("flushed");
-    }
-
-    /// Deletes every key of this bed: what FLUSHALL does to a Redis that is its own.
-    pub async fn burn_redis(&self) {
-        let mut connection = self.redis().await;
-        let keys: Vec<String> = redis::cmd("KEYS")
-            .arg(format!("{}:*", self.namespace))
-            .query_async(&mut connection)
-            .await
-            .expect("keys");
-        if !keys.is_empty() {
-            let _: i64 = redis::cmd("DEL")
-                .arg(keys)
-                .query_async(&mut connection)
-                .await
-                .expect("deleted");
-        }
     }
 
     /// Creates a row in `new`, lets `prepare` see its id, and moves it to `instance`.

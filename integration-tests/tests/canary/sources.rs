@@ -7,7 +7,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use integration_tests::harness::{Bed, ServiceProcess, dev_env};
+use integration_tests::harness::{Bed, ServiceProcess, dev_env, redis_connection};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use tokio::net::{TcpListener, TcpStream};
@@ -45,8 +45,7 @@ pub(crate) async fn collector() -> (String, Arc<Mutex<Vec<u8>>>) {
 
 /// Every key of a Redis, its value as DUMP gives it, and whether it is text the value itself.
 pub(crate) async fn redis(url: &str) -> Sources {
-    let client = redis::Client::open(url).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut connection = redis_connection(url).await;
     let keys: Vec<Vec<u8>> = redis::cmd("KEYS")
         .arg("*")
         .query_async(&mut connection)

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use gatewayzen_core::State;
 use gatewayzen_core::seal::KeyRing;
-use integration_tests::harness::new_row;
+use integration_tests::harness::{new_row, redis_connection};
 use integration_tests::simulated_fleet::{Fault, FaultKind};
 
 use crate::secrets::Secrets;
@@ -178,8 +178,7 @@ impl World {
     async fn plant_and_find(&self, secrets: &Secrets, id: i64) {
         let key = secrets.get(&format!("API key of {id}")).to_vec();
         let seed = secrets.get(&format!("seed of wallet {id}")).to_vec();
-        let client = redis::Client::open(self.redis.url()).unwrap();
-        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        let mut connection = redis_connection(&self.redis.url()).await;
         let failed = format!(
             "{{\"error\":\"401 to Basic {}\"}}",
             STANDARD.encode([b"gatewayzen:", &key[..]].concat())

@@ -1,5 +1,7 @@
 //! The services at their most talkative, with passwords that are known.
 
+use gatewayzen_core::repository::service_role;
+pub(crate) use integration_tests::harness::SERVICES;
 use integration_tests::harness::{Bed, Options, RedisServer, ServiceProcess, free_port};
 use integration_tests::simulated_fleet::Config;
 
@@ -9,7 +11,6 @@ pub(crate) const POSTGRES_PASSWORD: &str = "canaryPostgres5ecretPassword";
 pub(crate) const REDIS_PASSWORD: &str = "canaryRedis5ecretPassword";
 /// What a host knows of its own database, and prints in its errors.
 pub(crate) const HOST_PASSWORD: &str = "canaryHost5ecretPassword";
-pub(crate) const SERVICES: [&str; 4] = ["dispatcher", "instance-worker", "ssh-worker", "wallet-worker"];
 
 /// The services at their most talkative, with what they need to be asked for their health.
 pub(crate) struct World {
@@ -72,14 +73,11 @@ impl World {
 
     /// The settings of one service, with its own login and a password in a file, which is where it belongs.
     fn config(&self, name: &str) -> String {
-        let role = match name {
-            "dispatcher" => "gatewayzen_service".to_owned(),
-            worker => format!("gatewayzen_{}", worker.replace('-', "_")),
-        };
+        let role = service_role(name).unwrap();
         let url = self
             .bed
             .database
-            .url(&role)
+            .url(role)
             .replace(&format!("{role}@"), &format!("{role}:{POSTGRES_PASSWORD}@"));
         let text = std::fs::read_to_string(&self.bed.config).unwrap();
         let others: String = text

@@ -4,11 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use integration_tests::harness::{Bed, Options, PATIENCE, ServiceProcess};
-pub(crate) use integration_tests::harness::{CIRCLE, new_row, walk, walk_round, write};
+pub(crate) use integration_tests::harness::{CIRCLE, SERVICES, new_row, walk, walk_round, write};
 use integration_tests::simulated_fleet::{Config, Times};
-
-/// All services, each killed wherever a test wants it.
-pub(crate) const SERVICES: [&str; 4] = ["dispatcher", "instance-worker", "ssh-worker", "wallet-worker"];
 
 /// Leases of two seconds, and more attempts than there are crashes.
 const SETTINGS: &str = "worker.max_attempts = 1000\nworker.lease = \"2s\"\nworker.look_again = \"1s\"\n\

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use integration_tests::harness::{RedisServer, eventually};
+use integration_tests::harness::{RedisServer, eventually, redis_connection};
 use redis::aio::MultiplexedConnection;
 use resque::{Config, Failure, Gate, Handler, Job, Push, Queue, WorkerConfig, payload, schedule, work};
 use tokio::task::JoinHandle;
@@ -34,11 +34,10 @@ impl Stand {
             namespace: NAMESPACE.to_owned(),
             ..Config::default()
         };
-        let client = redis::Client::open(config.url.as_str()).unwrap();
         Stand {
             url: config.url.clone(),
             queue: Queue::connect(&config).await.unwrap(),
-            redis: client.get_multiplexed_async_connection().await.unwrap(),
+            redis: redis_connection(&config.url).await,
             _server: server,
         }
     }

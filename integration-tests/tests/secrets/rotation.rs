@@ -67,6 +67,13 @@ async fn rotation_under_load() {
         young
     };
     let rotation = async {
+        // The first cannot end before it is killed: its last statement waits for this row, which nobody else touches.
+        let mut lock = bed.database.admin.begin().await.unwrap();
+        sqlx::query("SELECT FROM launch_attempts WHERE gatewayd_id = $1 FOR UPDATE")
+            .bind(half)
+            .execute(&mut *lock)
+            .await
+            .unwrap();
         let mut first = tokio::process::Command::new(binary("gatewayzen"))
             .arg("--config")
             .arg(&bed.config)
@@ -86,7 +93,9 @@ async fn rotation_under_load() {
             told.starts_with("wallet seeds: ") && !told.contains(": 0 "),
             "{told}"
         );
-        first.kill().await.unwrap();
+        first.start_kill().unwrap();
+        assert_eq!(first.wait().await.unwrap().code(), None, "killed");
+        lock.rollback().await.unwrap();
         bed.gatewayzen(&["secrets", "rotate", "--reason", "the yearly one"])
             .await
             .unwrap();

@@ -6,9 +6,10 @@ use gatewayzen_core::repository::LaunchAttempt;
 use gatewayzen_core::{Facts, Next, StepError, crash};
 use time::Duration;
 
-use crate::attempt::{Resolution, certainty};
+use crate::attempt::Resolution;
 use crate::describe::By;
 use crate::errors::{Failure, Meaning};
+use crate::sentences::certainty;
 use crate::steps::{InstanceSteps, Turn, seconds};
 
 const CALL: &str = "TerminateInstances";
@@ -40,7 +41,7 @@ impl InstanceSteps {
                             .unwrap_or_default();
                         return Ok(Next::WaitUntil {
                             after: left.min(self.settings.consistency_window),
-                            waiting_for: certainty(attempt, until) + &refusal,
+                            waiting_for: certainty(attempt, until, turn.now()) + &refusal,
                         });
                     }
                 },

@@ -7,8 +7,8 @@ use gatewayzen_core::StepError;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
-use crate::attempt::mend;
 use crate::errors::{Failure, Meaning};
+use crate::sentences::mend;
 
 const CALL: &str = "DescribeImages";
 /// EC2's limit of volumes of one instance is far below this; whoever tells more is not EC2.

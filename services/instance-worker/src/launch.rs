@@ -5,10 +5,11 @@ use gatewayzen_core::repository::LaunchAttempt;
 use gatewayzen_core::{Facts, Next, StepError};
 use time::Duration;
 
-use crate::attempt::{Resolution, asked_for, certainty, launch_error};
+use crate::attempt::Resolution;
 use crate::describe::{By, Seen};
 use crate::end::Asked;
 use crate::host_key::fingerprint;
+use crate::sentences::{asked_for, certainty, launch_error};
 use crate::steps::{InstanceSteps, Turn, seconds};
 
 impl InstanceSteps {
@@ -32,7 +33,7 @@ impl InstanceSteps {
                     after: (until - turn.now())
                         .unsigned_abs()
                         .min(self.settings.consistency_window),
-                    waiting_for: certainty(&attempt, until),
+                    waiting_for: certainty(&attempt, until, turn.now()),
                 }),
                 Resolution::Nothing => self.begin_anew(turn, &attempt, "it launched nothing").await,
             },

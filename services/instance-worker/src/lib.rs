@@ -12,5 +12,6 @@ pub mod image;
 mod launch;
 mod observe;
 pub mod request;
+mod sentences;
 pub mod steps;
 pub mod sweep;

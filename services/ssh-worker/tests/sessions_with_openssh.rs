@@ -182,8 +182,11 @@ async fn the_lock_on_the_host_is_waited_for_and_then_told() {
 async fn a_command_whose_connection_is_lost_keeps_the_lock_until_it_ends() {
     let mut host = Sshd::start();
     let session = host.connect().await;
-    let line = host.line("touch begun; sleep 2; touch ended", 10);
-    let begun = host.folder.path().join("gatewayd/begun");
+    let line = host.line(
+        "touch begun; until [ -e go ]; do sleep 0.05; done; touch ended",
+        60,
+    );
+    let [begun, go] = ["begun", "go"].map(|name| host.folder.path().join("gatewayd").join(name));
     let until_begun = eventually("the command to begin", async || begun.exists().then_some(()));
     tokio::select! {
         ran = session.run(&line) => panic!("{ran:?}"),
@@ -192,6 +195,7 @@ async fn a_command_whose_connection_is_lost_keeps_the_lock_until_it_ends() {
     drop(session);
     host.settings.gatewayd.lock_timeout = Duration::ZERO;
     assert_eq!(host.run("exit 0", 10).await.unwrap().end, End::Exit(75));
+    std::fs::write(go, "").unwrap();
     host.settings.gatewayd.lock_timeout = Duration::from_secs(20);
     let after = host.run("ls ended", 10).await.unwrap();
     assert_eq!(after.end, End::Exit(0));

@@ -98,7 +98,7 @@ impl Repository {
             .execute(&mut connection)
             .await?;
         let newest = MIGRATIONS.iter().map(|m| m.version).max();
-        let newer = "SELECT EXISTS (SELECT FROM public._sqlx_migrations WHERE version > $1)";
+        let newer = "SELECT EXISTS (SELECT FROM public._sqlx_migrations WHERE version > $1 AND success)";
         if !sqlx::query_scalar(newer)
             .bind(newest)
             .fetch_one(&mut connection)
@@ -106,7 +106,7 @@ impl Repository {
         {
             MIGRATIONS.run(&mut connection).await?;
         }
-        let applied: i64 = sqlx::query_scalar("SELECT count(*) FROM public._sqlx_migrations")
+        let applied: i64 = sqlx::query_scalar("SELECT count(*) FROM public._sqlx_migrations WHERE success")
             .fetch_one(&mut connection)
             .await?;
         connection.close().await?;

@@ -13,6 +13,7 @@ mod faults;
 mod launch;
 mod machines;
 mod refusals;
+mod scenes;
 mod story;
 mod terminate;
 mod versions;

@@ -34,5 +34,14 @@ async fn what_a_newer_version_sent_and_ec2_never_did_is_waited_for_and_then_laun
     story.sql(STORED_BY_A_NEWER_VERSION).await;
     let text = waits(story.step(id, State::Instance).await);
     assert!(text.contains("a newer version of the instance-worker"), "{text}");
+    // Nobody sends it any more, a newer version neither.
+    story
+        .sql("UPDATE launch_attempts SET send_until = clock_timestamp() - interval '1 minute'")
+        .await;
+    let text = waits(story.step(id, State::Instance).await);
+    assert!(
+        text.starts_with("certainty about launch attempt ") && !text.contains("a newer version"),
+        "{text}"
+    );
     story.launches_anew_when_the_old_is_impossible(id).await;
 }
