@@ -5,7 +5,7 @@ use std::io::Write as _;
 
 use proptest::prelude::*;
 
-use super::load::{DEFAULTS, read};
+use super::load::{DEFAULTS, SECRET, read};
 
 /// Every key of the defaults, with the line that sets it.
 fn keys() -> Vec<String> {
@@ -72,7 +72,7 @@ proptest! {
 
     #[test]
     fn a_secret_of_the_settings_is_in_no_sentence(
-        key in prop::sample::select(vec!["postgres.url", "redis.url", "secrets.keys"]),
+        key in prop::sample::select(SECRET.to_vec()),
         secret in "hunter[a-zA-Z0-9]{12}",
         form in prop::sample::select(vec!["SECRET", "\"SECRET\"", "\"x://u:SECRET@h\"", "\"redis://u:SECRET@:x\"",
             "\"postgres://u:SECRET@h:99999999/d\"", "\"k1:SECRET\"", "[\"SECRET\"]", "\"SECRET", "{ a = \"SECRET\" }"]),
