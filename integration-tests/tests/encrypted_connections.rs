@@ -81,13 +81,17 @@ async fn postgres_is_believed_by_its_authority_and_its_name_alone() {
 }
 
 #[tokio::test]
-async fn redis_is_believed_by_its_authority_alone() {
+async fn redis_is_believed_by_its_authority_and_its_name_alone() {
     let folder = tempfile::tempdir().unwrap();
     let ours = identity(&["localhost", "127.0.0.1"]);
+    let elsewhere = identity(&["cache.example"]);
     let right = write(folder.path(), "ca.pem", &ours.authority);
     let wrong = write(folder.path(), "other.pem", &identity(&["localhost"]).authority);
+    let named = write(folder.path(), "elsewhere.pem", &elsewhere.authority);
     let mut server = RedisServer::with_tls(&ours.certificate, &ours.key).await;
+    let mut misnamed = RedisServer::with_tls(&elsewhere.certificate, &elsewhere.key).await;
     server.start().await;
+    misnamed.start().await;
     let ask = async |url: String, ca_file: &str| {
         let config = resque::Config {
             url,
@@ -104,6 +108,7 @@ async fn redis_is_believed_by_its_authority_alone() {
     for (refused, url, file) in [
         ("another authority", server.url(), wrong.as_str()),
         ("the system's authorities", server.url(), ""),
+        ("another name", misnamed.url(), named.as_str()),
         ("plaintext", server.url().replace("rediss://", "redis://"), ""),
     ] {
         let error = ask(url, file).await.expect_err(refused);

@@ -138,7 +138,7 @@ impl World {
                 );
             }
         }
-        let ring = KeyRing::parse(&self.bed.sealing_keys()).unwrap();
+        let ring = KeyRing::parse(&self.keys()).unwrap();
         let seeds: Vec<(i64, i32, Vec<u8>)> =
             sqlx::query_as("SELECT gatewayd_id, version, sealed FROM wallet_seeds")
                 .fetch_all(&self.bed.database.admin)

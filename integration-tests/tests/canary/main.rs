@@ -8,6 +8,7 @@
     reason = "tests"
 )]
 
+mod acts;
 mod cores;
 mod finds;
 mod gather;

@@ -152,6 +152,7 @@ async fn no_secret_is_anywhere_but_in_its_place() {
         .chain(faulty.iter().map(|(name, _)| *name))
         .collect();
     more.extend(world.commands(&names).await);
+    more.extend(world.acts_with_secrets("panics").await);
     let logged: usize = SERVICES.iter().map(|name| world.log(name).len()).sum();
     assert!(
         world.log("ssh-worker").contains("panic on demand") && logged > 1 << 20,

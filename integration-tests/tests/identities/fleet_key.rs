@@ -17,12 +17,12 @@ fn with_next_key(bed: &Bed) -> Vec<(String, String)> {
     vec![("GATEWAYZEN_SSH__NEXT_KEY_FILE".into(), file)]
 }
 
-fn start_with_next_key(bed: &Bed) -> ServiceProcess {
+pub(crate) fn start_with_next_key(bed: &Bed) -> ServiceProcess {
     Mortal::process(bed, &BTreeSet::new(), &with_next_key(bed))
 }
 
 /// Which of the two keys each host lets in.
-fn admits(bed: &Bed) -> BTreeSet<Vec<&'static str>> {
+pub(crate) fn admits(bed: &Bed) -> BTreeSet<Vec<&'static str>> {
     let [old, new] = &bed.fleet_keys;
     let word = |key: &String| match key {
         key if key == old => "old",
@@ -37,7 +37,7 @@ fn admits(bed: &Bed) -> BTreeSet<Vec<&'static str>> {
 }
 
 /// `gatewayzen ssh-key …`: its report, or the code and the sentence.
-async fn ssh_key(bed: &Bed, act: &str) -> Result<String, (i32, String)> {
+pub(crate) async fn ssh_key(bed: &Bed, act: &str) -> Result<String, (i32, String)> {
     bed.gatewayzen(&["ssh-key", act, "--reason", "the yearly one"])
         .await
 }

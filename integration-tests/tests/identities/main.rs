@@ -9,5 +9,6 @@
 
 mod fleet_key;
 mod host_key;
+mod locked_out;
 mod mortal;
 mod reset;

@@ -1,7 +1,7 @@
 //! An operator says who a host is from now on.
 
 use gatewayzen_core::State;
-use integration_tests::harness::{Bed, Options};
+use integration_tests::harness::{Bed, Options, eventually};
 use integration_tests::simulated_fleet::{Fault, FaultKind};
 use serde_json::Value;
 
@@ -126,4 +126,50 @@ async fn an_operators_fingerprint_is_the_only_one_that_is_accepted_until_it_was_
         text.contains(&new) && text.contains("made on the host") && text.contains(&pinned),
         "{text}"
     );
+}
+
+#[tokio::test]
+async fn nothing_is_reset_where_nothing_is_known_yet() {
+    let bed = Bed::new(Options::default()).await;
+    let _services = ["dispatcher", "instance-worker"].map(|name| bed.start(name));
+    let half = bed.launch("half").await;
+    bed.reached(half, State::Key).await;
+    let waits = bed
+        .launch_after("waits", |id| {
+            bed.fleet.fault(Fault::new(FaultKind::NoAddress).on(id))
+        })
+        .await;
+    eventually("the row to know its machine", async || {
+        bed.row(waits).await.instance_id
+    })
+    .await;
+    let (ssh, tls) = (format!("SHA256:{}", "A".repeat(43)), "ab".repeat(32));
+    let makes = |name: &str, state: &str| {
+        format!(
+            "gatewayd \"{name}\" is in state \"{state}\": its step there makes that identity, and nothing is known that could be reset"
+        )
+    };
+    for (name, fingerprint, expected) in [
+        ("nobody", &ssh, "there is no gatewayd \"nobody\"".to_owned()),
+        ("nobody", &tls, "there is no gatewayd \"nobody\"".to_owned()),
+        ("waits", &ssh, makes("waits", "instance")),
+        ("waits", &tls, makes("waits", "instance")),
+        ("half", &tls, makes("half", "key")),
+    ] {
+        let arguments = [
+            "identity",
+            "reset",
+            name,
+            "--fingerprint",
+            fingerprint,
+            "--reason",
+            "none",
+        ];
+        let (code, sentence) = bed.gatewayzen(&arguments).await.unwrap_err();
+        assert!(
+            code == 1 && sentence.contains(&expected),
+            "{arguments:?}: {sentence}"
+        );
+    }
+    assert_eq!(bed.database.text("SELECT count(*)::text FROM audit").await, "0");
 }

@@ -10,5 +10,6 @@
 
 mod fixtures;
 mod listed;
+mod owners;
 mod refused;
 mod tables;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use futures_util::future::join_all;
 use gatewayzen_core::State;
 use gatewayzen_core::seal::KeyRing;
-use integration_tests::harness::Bed;
+use integration_tests::harness::{Bed, run};
 
 pub(crate) fn line(id: &str) -> String {
     let line = KeyRing::generate_line(id).unwrap();
@@ -35,6 +35,22 @@ pub(crate) async fn live(bed: &Bed, names: &[String]) -> Vec<i64> {
         id
     }))
     .await
+}
+
+/// What an operator's command says, however it ends: its exit code, standard output, and standard error.
+pub(crate) async fn said(bed: &Bed, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let login = bed.database.url("gatewayzen_operator");
+    let mut environment = bed.environment.clone();
+    environment.push(("GATEWAYZEN_POSTGRES__URL".to_owned(), login));
+    let config = bed.config.to_str().unwrap();
+    let done = run(
+        "gatewayzen",
+        &[&["--config", config][..], arguments].concat(),
+        &environment,
+    )
+    .await;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (done.status.code(), text(&done.stdout), text(&done.stderr))
 }
 
 /// A row on hold whose machine runs, and no more: its user data is still sealed, which the step `key` erases.

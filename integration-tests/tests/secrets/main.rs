@@ -8,6 +8,10 @@
 )]
 
 mod backup;
+mod batches;
+mod broken;
 mod fixtures;
+mod refusals;
 mod reveal;
 mod rotation;
+mod vault;
