@@ -47,10 +47,12 @@ async fn every_step_survives_a_crash() {
     let stops: BTreeMap<String, usize> = points
         .iter()
         .enumerate()
-        .map(|(n, point)| match point.starts_with("dispatcher:") {
-            true => (point.clone(), 3),
-            false => (format!("{}:{point}", rows[n % ROWS]), 1),
-        })
+        .map(
+            |(n, point)| match ["dispatcher:", "sweep:"].iter().any(|of| point.starts_with(of)) {
+                true => (point.clone(), 3),
+                false => (format!("{}:{point}", rows[n % ROWS]), 1),
+            },
+        )
         .chain(renewals)
         .collect();
     let mut killer = Killer::start(&bed, stops);

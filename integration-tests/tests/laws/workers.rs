@@ -131,8 +131,8 @@ pub(crate) fn points_in(log: &str, kind: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// The crash points that one row meets on its way round the circle, as `STATE:EFFECT:MOMENT`; and the dispatcher's, as
-/// `dispatcher:EFFECT:MOMENT`.
+/// The crash points that one row meets on its way round the circle, as `STATE:EFFECT:MOMENT`; and those of no row, as
+/// `dispatcher:EFFECT:MOMENT`, or `sweep:…` for the looks whether a sweep is to be done.
 pub(crate) async fn scout() -> BTreeSet<String> {
     let bed = bed(
         Config::default(),
