@@ -60,7 +60,7 @@ check-deploy: setup ## the Nomad job and the Compose file say the same
 test-deploy: setup ## deploy it for real: an engine of our own, images, Compose; scale, kill, roll, take down
 	@deploy/dev/test-deploy
 
-test-compile: setup ## have Docker compile the images as it does for a user (outside CI: ten minutes, 8 GB of disk)
+test-compile: setup ## have Docker compile the images as it does for a user (outside CI: a quarter of an hour, 8 GB of disk)
 	@deploy/dev/test-compile
 
 test-ami: setup ## make a golden image in a folder, check it over SSH, and have gatewayd answer there (no EC2)
