@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
+use aws_sdk_ec2::operation::run_instances::RunInstancesOutput;
 use gatewayzen_core::repository::{LaunchAttempt, Opening};
 use gatewayzen_core::seal::Place;
 use gatewayzen_core::{State, StepError, crash};
@@ -195,12 +196,7 @@ impl InstanceSteps {
             Ok(Err(error)) => return Ok(Err(Failure::new(CALL, &error))),
             Err(_) => return Ok(Err(Failure::unanswered(CALL, LATE))),
         };
-        let Some(instance) = answer
-            .instances()
-            .first()
-            .and_then(|instance| instance.instance_id())
-            .filter(|id| is_instance_id(id))
-        else {
+        let Some(instance) = launched(&answer) else {
             return Ok(Err(Failure::unanswered(CALL, "the answer names no instance")));
         };
         self.resolved(turn, attempt, instance).await?;
@@ -221,6 +217,12 @@ impl InstanceSteps {
         }
         Ok(found)
     }
+}
+
+/// The instance that an answer names, where it names one.
+pub(crate) fn launched(answer: &RunInstancesOutput) -> Option<&str> {
+    let instance = answer.instances().first()?;
+    instance.instance_id().filter(|id| is_instance_id(id))
 }
 
 /// The request as it was stored. One that a newer version stored is not understood: that is no fault of its row, which a newer

@@ -12,8 +12,11 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
+use crate::attempt::launched;
 use crate::client;
 use crate::describe::{Answer, By, Query, describe};
+use crate::end::ask_to_terminate;
+use crate::errors::Failure;
 use crate::image::Images;
 
 /// An EC2 that gives one answer to everybody, and clients of it.
@@ -46,6 +49,25 @@ impl Stand {
             client,
             answer,
         }
+    }
+
+    /// What is made of an answer to RunInstances, and to TerminateInstances: an instance, or sentences.
+    fn act(&self, status: u16, body: &[u8]) -> Vec<Result<Option<String>, String>> {
+        self.answer.send_replace((status, body.to_vec()));
+        self.runtime.block_on(async {
+            let limit = Duration::from_secs(60);
+            let launch = self.client.run_instances().min_count(1).max_count(1).send();
+            let answer = tokio::time::timeout(limit, launch).await.expect("no hang");
+            let ended = tokio::time::timeout(limit, ask_to_terminate(&self.client, "i-1"))
+                .await
+                .expect("no hang");
+            vec![
+                answer
+                    .map(|answer| launched(&answer).map(str::to_owned))
+                    .map_err(|error| Failure::new("RunInstances", &error).sentence()),
+                ended.map(|_| None).map_err(|failure| failure.sentence()),
+            ]
+        })
     }
 
     /// What is made of an answer to DescribeInstances and to DescribeImages.
@@ -119,11 +141,22 @@ fn check((seen, volumes): (Answer, Result<(), StepError>)) {
         Err(failure) => texts.extend([failure.sentence(), failure.step_error().to_string()]),
     }
     texts.extend(volumes.err().map(|error| error.to_string()));
-    for text in texts {
-        assert!(
-            text.len() < 2500 && !text.chars().any(char::is_control),
-            "{text:?}"
-        );
+    texts.iter().for_each(|text| check_text(text));
+}
+
+fn check_text(text: &str) {
+    assert!(
+        text.len() < 2500 && !text.chars().any(char::is_control),
+        "{text:?}"
+    );
+}
+
+fn check_act(made: Vec<Result<Option<String>, String>>) {
+    for one in made {
+        match one {
+            Ok(instance) => assert!(instance.is_none_or(|id| crate::describe::is_instance_id(&id))),
+            Err(sentence) => check_text(&sentence),
+        }
     }
 }
 
@@ -133,6 +166,15 @@ fn instances(items: &str) -> Vec<u8> {
          {items}</instancesSet></item></reservationSet></DescribeInstancesResponse>"
     )
     .into_bytes()
+}
+
+/// The same as an answer to a launch.
+fn of_a_launch(answer: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(answer);
+    let text = text.replace("DescribeInstancesResponse", "RunInstancesResponse");
+    text.replace("<reservationSet><item>", "")
+        .replace("</item></reservationSet>", "")
+        .into_bytes()
 }
 
 fn instance(id: &str, more: &str) -> String {
@@ -195,13 +237,14 @@ fn answer() -> impl Strategy<Value = Vec<u8>> {
 fn any_answer_is_read_or_refused_in_words_that_are_safe_to_show() {
     let stand = Stand::new();
     let usual = ProptestConfig::default();
-    // Each is two exchanges over a socket, with signatures.
+    // Each is four exchanges over a socket, with signatures.
     let cases = (usual.cases / 20).max(100);
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig { cases, ..usual });
     let statuses = prop::sample::select(vec![200_u16, 200, 200, 400, 401, 403, 404, 500, 503]);
     runner
         .run(&(statuses, answer()), |(status, body)| {
             check(stand.ask(status, &body));
+            check_act(stand.act(status, &of_a_launch(&body)));
             Ok(())
         })
         .unwrap();
@@ -235,6 +278,14 @@ fn ids_and_addresses_that_are_none_are_not_believed() {
         (&seen[0].private_address, seen[0].public_address.as_deref()),
         (&None, Some("10.0.0.1"))
     );
+    for (id, believed) in bad
+        .map(|id| (id, None))
+        .into_iter()
+        .chain([("i-0abc", Some("i-0abc"))])
+    {
+        let made = stand.act(200, &of_a_launch(&instances(&instance(id, ""))));
+        assert_eq!(made[0], Ok(believed.map(str::to_owned)), "{id}");
+    }
 }
 
 #[test]
