@@ -117,7 +117,7 @@ async fn the_sweep_kills_only_orphans() {
     let stops = effects
         .iter()
         .map(|effect| format!("sweep:{effect}"))
-        .chain(["sweep:claim_sweep", "dispatcher:ask_sweep"].map(str::to_owned))
+        .chain(["sweep:claim_sweep", "sweep:renew_sweep", "dispatcher:ask_sweep"].map(str::to_owned))
         .flat_map(|effect| ["before", "after"].map(|moment| (format!("{effect}:{moment}"), 1)))
         .collect();
     let (mut live, mut done) = (Vec::new(), Vec::new());
@@ -194,6 +194,15 @@ async fn the_sweep_kills_only_orphans() {
             .unwrap()
     };
     let enough = sweeps().await + 3;
+    // EC2 throttles more than half of the looks from here on: so a sweep takes long, and its lease has to be renewed.
+    let throttled = FaultKind::Ec2Error {
+        code: "RequestLimitExceeded".into(),
+        action: Some("DescribeInstances".into()),
+    };
+    bed.fleet.fault(Fault {
+        probability: 0.6,
+        ..Fault::new(throttled)
+    });
     let more = async {
         // An orphan more for whichever crash is still to come.
         orphans.insert(stray(&bed, done[1], &attempt_of(&bed, done[1]).await).await);
@@ -203,6 +212,7 @@ async fn the_sweep_kills_only_orphans() {
         .await;
     };
     killer.until(more).await;
+    killer.until_nothing_is_missed().await;
     println!("{} SIGKILLs, {} whole sweeps", killer.kills, sweeps().await);
     assert_eq!(killer.missed(), Vec::<&String>::new(), "nobody died there");
     let ended = ended(&bed);
