@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use integration_tests::harness::{Bed, Options, PATIENCE, ServiceProcess};
+use integration_tests::harness::{Bed, Options, PATIENCE, ServiceProcess, eventually};
 pub(crate) use integration_tests::harness::{CIRCLE, SERVICES, new_row, walk, walk_round, write};
 use integration_tests::simulated_fleet::{Config, Times};
 
@@ -62,6 +62,28 @@ impl<'a> Killer<'a> {
     pub(crate) fn waits_for(&self, id: i64) -> bool {
         let prefix = format!("{id}:");
         self.stops.keys().any(|point| point.starts_with(&prefix))
+    }
+
+    /// Somebody must die in the steps of the row `to` where nobody has died yet in those of `from`. From the next
+    /// [`restart`](Self::restart) on.
+    pub(crate) fn instead(&mut self, from: i64, to: i64) {
+        let prefix = format!("{from}:");
+        let stops = std::mem::take(&mut self.stops).into_iter();
+        self.stops = stops
+            .map(|(point, left)| match point.strip_prefix(&prefix) {
+                Some(effect) => (format!("{to}:{effect}"), left),
+                None => (point, left),
+            })
+            .collect();
+    }
+
+    /// Kills and starts every service, which stop then where somebody must still die.
+    pub(crate) async fn restart(&mut self) {
+        for name in SERVICES {
+            let service = self.running.get_mut(name).expect("started");
+            service.kill().await;
+            self.start_one(name);
+        }
     }
 
     /// Points at which nobody has died as often as was asked for.
@@ -142,6 +164,13 @@ pub(crate) async fn scout() -> BTreeSet<String> {
     let services = bed.start_all();
     let id = new_row(&bed, "scout").await;
     walk_round(&bed, id).await;
+    // A dispatcher parks nothing in its first two seconds: it may not have come to that yet.
+    eventually("the dispatcher to park what is overdue", async || {
+        let mut logs = services.iter().map(ServiceProcess::log);
+        logs.any(|log| log.contains("dispatcher:push_failed:after"))
+            .then_some(())
+    })
+    .await;
     let own = format!("{id}:");
     services
         .iter()
