@@ -71,7 +71,10 @@ impl<'a> Killer<'a> {
         let stops = std::mem::take(&mut self.stops).into_iter();
         self.stops = stops
             .map(|(point, left)| match point.strip_prefix(&prefix) {
-                Some(effect) => (format!("{to}:{effect}"), left),
+                Some(effect) => {
+                    println!("nobody died at {point}: row {to} is to meet it");
+                    (format!("{to}:{effect}"), left)
+                }
                 None => (point, left),
             })
             .collect();
